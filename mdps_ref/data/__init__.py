@@ -1,0 +1,1 @@
+"""Images in and out: folders of real ones, and synthetic sets drawn in NumPy."""

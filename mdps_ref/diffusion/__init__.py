@@ -1,0 +1,1 @@
+"""The forward process, its schedule, and single steps back."""

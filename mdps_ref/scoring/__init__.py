@@ -1,0 +1,1 @@
+"""From an image and its posterior samples to an anomaly map, a score and the metrics."""
