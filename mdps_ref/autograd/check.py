@@ -1,0 +1,44 @@
+"""A gradient checker that a constant cotangent cannot fool: use it on the pullbacks that you derive yourself."""
+
+import numpy as np
+
+from mdps_ref.autograd.tape import Tensor, pull_back
+from mdps_ref.backend import array_module, to_device, to_host
+
+
+def check_pullback(f, args, *, seed=0, step=1e-6, tolerance=1e-6):
+    """Compare what f pulls back at `args` with central differences, for one random cotangent; return the largest error.
+
+    f: a function built of primitives.  args: float64 arrays; f is called 2 x (entries of args) + 1 times.
+    A cotangent of ones is blind to whatever sums to zero (a softmax whose pullback is 0 passes); a random one is not.
+    Errors are relative to the largest slope, or to 1 if that is smaller.
+    Raises: AssertionError that names the worst argument and entry; TypeError for arrays that are not float64.
+    """
+    if any(arg.dtype != np.float64 for arg in args):
+        raise TypeError(f"central differences need float64, got {', '.join(str(arg.dtype) for arg in args)}")
+    tensors = [Tensor(arg) for arg in args]
+    y = f(*tensors)
+    u = np.random.default_rng(seed).standard_normal(y.shape)
+    pulled = pull_back(y, to_device(u, array_module(y.value)), tensors)
+    slopes = [central_differences(f, args, k, u, step) for k in range(len(args))]
+    scale = max(1.0, *(abs(slope).max(initial=0.0) for slope in slopes))
+    errors = [abs(slope - (0.0 if g is None else to_host(g))) / scale for g, slope in zip(pulled, slopes, strict=True)]
+    worst = int(np.argmax([error.max(initial=0.0) for error in errors]))
+    entry = tuple(int(i) for i in np.unravel_index(errors[worst].argmax(), errors[worst].shape))
+    if not errors[worst][entry] <= tolerance:
+        raise AssertionError(
+            f"pullback to argument {worst} is off by {errors[worst][entry]:.2e} at entry {entry}: central difference {slopes[worst][entry]:.6g}"
+        )
+    return float(errors[worst][entry])
+
+
+def central_differences(f, args, k, u, step):
+    """<u, df / d args[k][entry]> for every entry of argument k.  Shapes: u as f(*args) -> as args[k], on the host."""
+    slopes = np.zeros(args[k].shape)
+    for entry in np.ndindex(args[k].shape):
+        up, down = args[k].copy(), args[k].copy()
+        up[entry] += step
+        down[entry] -= step
+        difference = f(*args[:k], up, *args[k + 1 :]) - f(*args[:k], down, *args[k + 1 :])
+        slopes[entry] = (u * to_host(difference)).sum() / (2 * step)
+    return slopes

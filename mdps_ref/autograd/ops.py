@@ -1,0 +1,279 @@
+"""Primitives: what each computes, and above it how a cotangent g of its result y is pulled back to each argument.
+
+Images are channels-last, (N, H, W, C). The convolution has its own file, `conv.py`.
+"""
+
+from mdps_ref.autograd.tape import Tensor, primitive
+from mdps_ref.backend import array_module
+
+POSITIVE = (0.5, 2.0)  # a domain on which division, roots and logarithms are smooth
+
+
+@primitive(lambda y, a, b: lambda g: g, lambda y, a, b: lambda g: g)
+def add(a, b):
+    """a + b, broadcast."""
+    return a + b
+
+
+@primitive(lambda y, a, b: lambda g: g, lambda y, a, b: lambda g: -g)
+def sub(a, b):
+    """a - b, broadcast."""
+    return a - b
+
+
+@primitive(lambda y, a, b: lambda g: g * b, lambda y, a, b: lambda g: g * a)
+def mul(a, b):
+    """a * b, broadcast."""
+    return a * b
+
+
+@primitive(lambda y, a, b: lambda g: g / b, lambda y, a, b: lambda g: -g * y / b, domain=POSITIVE)
+def div(a, b):
+    """a / b, broadcast."""
+    return a / b
+
+
+@primitive(lambda y, x: lambda g: -g)
+def neg(x):
+    """-x."""
+    return -x
+
+
+@primitive(lambda y, x, exponent: lambda g: g * (exponent * x ** (exponent - 1)), domain=POSITIVE)
+def power(x, *, exponent):
+    """x ** exponent, the exponent a number."""
+    return x**exponent
+
+
+@primitive(lambda y, x: lambda g: g * y)
+def exp(x):
+    """e ** x."""
+    return array_module(x).exp(x)
+
+
+@primitive(lambda y, x: lambda g: g / x, domain=POSITIVE)
+def log(x):
+    """The natural logarithm."""
+    return array_module(x).log(x)
+
+
+@primitive(lambda y, x: lambda g: g / (2 * y), domain=POSITIVE)
+def sqrt(x):
+    """The square root."""
+    return array_module(x).sqrt(x)
+
+
+@primitive(lambda y, x, axis=None: lambda g: _spread(g, x, axis))
+def sum(x, *, axis=None):
+    """The sum over `axis` (an int, a tuple, or None for all), which is dropped."""
+    return x.sum(axis=axis)
+
+
+@primitive(lambda y, x, axis=None: lambda g: _spread(g, x, axis) / (x.size // max(1, y.size)))
+def mean(x, *, axis=None):
+    """The mean over `axis` (an int, a tuple, or None for all), which is dropped."""
+    return x.mean(axis=axis)
+
+
+@primitive(lambda y, x, axis=None: lambda g: _spread(g / _nonzero(y), x, axis) * x)
+def norm(x, *, axis=None):
+    """The Euclidean norm over `axis`, which is dropped.  At x = 0 the cotangent pulled back is 0, one of the subgradients."""
+    return array_module(x).sqrt((x * x).sum(axis=axis))
+
+
+@primitive(lambda y, a, b: lambda g: g @ b.swapaxes(-1, -2), lambda y, a, b: lambda g: a.swapaxes(-1, -2) @ g)
+def matmul(a, b):
+    """Matrix products, batched.  Shapes: a (..., M, K), b (..., K, N) -> (..., M, N)."""
+    return a @ b
+
+
+@primitive(
+    lambda y, x, w, b: lambda g: g @ w.T,
+    lambda y, x, w, b: lambda g: x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1]),
+    lambda y, x, w, b: lambda g: g,
+)
+def linear(x, w, b):
+    """x @ w + b on the last axis (a 1 x 1 convolution, if x is an image).  Shapes: x (..., Ci), w (Ci, Co), b (Co) -> (..., Co)."""
+    return x @ w + b
+
+
+@primitive(lambda y, x, shape: lambda g: g.reshape(x.shape))
+def reshape(x, *, shape):
+    """The same entries in another shape."""
+    return x.reshape(shape)
+
+
+@primitive(lambda y, x, axes: lambda g: g.transpose(_inverse(axes)))
+def transpose(x, *, axes):
+    """The axes in another order: axis i of the result is axis axes[i] of x."""
+    return x.transpose(axes)
+
+
+@primitive(
+    lambda y, a, b, axis=-1: lambda g: array_module(g).split(g, [a.shape[axis]], axis=axis)[0],
+    lambda y, a, b, axis=-1: lambda g: array_module(g).split(g, [a.shape[axis]], axis=axis)[1],
+)
+def concatenate(a, b, *, axis=-1):
+    """b behind a along `axis`."""
+    return array_module(a, b).concatenate([a, b], axis=axis)
+
+
+@primitive(lambda y, x, index: lambda g: _put(g, x, index))
+def getitem(x, *, index):
+    """x[index], for an index of integers and slices (basic indexing: no entry is taken twice)."""
+    return x[index]
+
+
+@primitive(lambda y, x, widths: lambda g: g[tuple(slice(before, before + size) for (before, _), size in zip(widths, x.shape))])
+def pad(x, *, widths):
+    """Zeros around x, widths = ((before, after), ...), one pair an axis."""
+    return array_module(x).pad(x, widths)
+
+
+@primitive(lambda y, x: lambda g: g * y * (1 - y))
+def sigmoid(x):
+    """1 / (1 + exp(-x)), written with tanh, which cannot overflow."""
+    return 0.5 * array_module(x).tanh(0.5 * x) + 0.5
+
+
+@primitive(lambda y, x: lambda g: g * _silu_slope(x))
+def silu(x):
+    """x * sigmoid(x) (Ramachandran et al. 2017, there called swish)."""
+    y = sigmoid(x)
+    y *= x
+    return y
+
+
+@primitive(lambda y, x: lambda g: y * (g - (g * y).sum(axis=-1, keepdims=True)))
+def softmax(x):
+    """exp(x) / sum exp(x) over the last axis; the maximum is taken off first, so nothing overflows."""
+    y = array_module(x).exp(x - x.max(axis=-1, keepdims=True))
+    y /= y.sum(axis=-1, keepdims=True)
+    return y
+
+
+@primitive(
+    lambda y, x, scale, shift, groups: lambda g: _group_norm_to_x(g, x, scale, groups),
+    lambda y, x, scale, shift, groups: lambda g: g * _normalised(x, groups)[0],
+    lambda y, x, scale, shift, groups: lambda g: g,
+)
+def group_norm(x, scale, shift, *, groups):
+    """Each image's channels in `groups` groups, each with its mean taken off and divided by its deviation; then scale and shift.
+
+    Eq: Wu & He 2018, Eq. (1), (2), with 1e-5 added to the variance.  Shapes: x (N, ..., C), scale, shift (C) -> as x.
+    """
+    y, _ = _normalised(x, groups)
+    y *= scale
+    y += shift
+    return y
+
+
+@primitive(lambda y, x: lambda g: _sum_of_2x2(g))
+def upsample2(x):
+    """Every pixel as a 2 x 2 block (nearest neighbour).  Shapes: (N, H, W, C) -> (N, 2 H, 2 W, C)."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+@primitive(lambda y, x: lambda g: (0.25 * g).repeat(2, axis=1).repeat(2, axis=2))
+def mean_pool2(x):
+    """The mean of every 2 x 2 block.  Shapes: (N, H, W, C), H and W even -> (N, H / 2, W / 2, C)."""
+    return 0.25 * _sum_of_2x2(x)
+
+
+def _nonzero(y):
+    """y with 1 for 0."""
+    return y + (y == 0)
+
+
+def _spread(g, x, axis):
+    """The cotangent g of a sum of x over `axis`, repeated along it."""
+    xp = array_module(g)
+    if axis is not None:
+        g = xp.expand_dims(g, axis)
+    return xp.broadcast_to(g, x.shape)
+
+
+def _inverse(axes):
+    """The permutation that undoes `axes`."""
+    return tuple(axes.index(i) for i in range(len(axes)))
+
+
+def _put(g, x, index):
+    """Zeros of the shape of x, with g at `index`."""
+    full = array_module(g).zeros_like(x)
+    full[index] = g
+    return full
+
+
+def _silu_slope(x):
+    """s + x s (1 - s) with s = sigmoid(x)."""
+    s = sigmoid(x)
+    slope = 1 - s
+    slope *= x
+    slope += 1
+    slope *= s
+    return slope
+
+
+def _pixel_sums(x):
+    """Sums over pixels, one an image and channel, as a product with a row of ones, which BLAS does at the speed of memory.
+
+    Shapes: (N, P, C) -> (N, 1, C).
+    """
+    return array_module(x).ones((1, x.shape[1]), x.dtype) @ x
+
+
+def _group_means(sums, pixels, groups):
+    """Means over each group's channels and pixels, handed back to every channel.  Shapes: sums (N, 1, C) -> the same."""
+    n, _, c = sums.shape
+    means = sums.reshape(n, groups, c // groups).sum(axis=-1) / (pixels * (c // groups))
+    return means.repeat(c // groups, axis=1).reshape(n, 1, c)
+
+
+def _normalised(x, groups):
+    """x with mean 0 and variance 1 a group, and 1 / deviation.  Shapes: (N, ..., C) -> the same, (N, 1, C)."""
+    pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+    count = pixels.shape[1]
+    centred = pixels - _group_means(_pixel_sums(pixels), count, groups)
+    variance = _group_means(_pixel_sums(centred * centred), count, groups)
+    inverse_deviation = (variance + 1e-5) ** -0.5
+    centred *= inverse_deviation
+    return centred.reshape(x.shape), inverse_deviation
+
+
+def _group_norm_to_x(g, x, scale, groups):
+    """The pullback of group normalisation: g scaled, less what of it the group's mean and variance take up.
+
+    With u = x normalised and h = g scale:  (h - mean(h) - u mean(h u)) / deviation, means over a group.
+    """
+    u, inverse_deviation = _normalised(x, groups)
+    u = u.reshape(x.shape[0], -1, x.shape[-1])
+    h = (g * scale).reshape(u.shape)
+    along_mean = _group_means(_pixel_sums(h), u.shape[1], groups)
+    along_u = _group_means(_pixel_sums(h * u), u.shape[1], groups)
+    u *= along_u
+    h -= u
+    h -= along_mean
+    h *= inverse_deviation
+    return h.reshape(x.shape)
+
+
+def _sum_of_2x2(x):
+    """The sum of every 2 x 2 block.  Shapes: (N, 2 H, 2 W, C) -> (N, H, W, C)."""
+    rows = x[:, 0::2] + x[:, 1::2]
+    return rows[:, :, 0::2] + rows[:, :, 1::2]
+
+
+Tensor.__add__ = lambda a, b: add(a, b)
+Tensor.__radd__ = lambda a, b: add(b, a)
+Tensor.__sub__ = lambda a, b: sub(a, b)
+Tensor.__rsub__ = lambda a, b: sub(b, a)
+Tensor.__mul__ = lambda a, b: mul(a, b)
+Tensor.__rmul__ = lambda a, b: mul(b, a)
+Tensor.__truediv__ = lambda a, b: div(a, b)
+Tensor.__rtruediv__ = lambda a, b: div(b, a)
+Tensor.__matmul__ = lambda a, b: matmul(a, b)
+Tensor.__rmatmul__ = lambda a, b: matmul(b, a)
+Tensor.__neg__ = lambda a: neg(a)
+Tensor.__pow__ = lambda a, exponent: power(a, exponent=exponent)
+Tensor.__getitem__ = lambda a, index: getitem(a, index=index)

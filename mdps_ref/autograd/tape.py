@@ -1,0 +1,131 @@
+"""What you wrap is what you differentiate.
+
+A primitive called with arrays is plain NumPy. Called with a Tensor among its arguments it computes the same array, and
+writes down how a cotangent is pulled back to each argument that was wrapped. So there is no requires_grad, no detach and no
+no_grad: guidance wraps x_t and pays for no weight gradient, training wraps the weights, inference wraps nothing.
+"""
+
+import functools
+import math
+
+from mdps_ref.backend import array_module
+
+PRIMITIVES = {}
+
+
+class Tensor:
+    """An array that remembers how it was made.
+
+    value: the array.
+    parents: one (Tensor, pullback) for each wrapped argument; pullback(cotangent of value) -> cotangent of that Tensor.
+    Arithmetic with + - * / ** @, indexing and .shape work as on arrays (`ops.py` ties them to the primitives).
+    """
+
+    __slots__ = ("parents", "value")
+    __array_ufunc__ = None  # array * Tensor is then left to Tensor.__rmul__, in NumPy and in CuPy
+
+    def __init__(self, value, parents=()):
+        self.value, self.parents = value, parents
+
+    @property
+    def shape(self):
+        return self.value.shape
+
+
+def value_of(x):
+    """The array in a Tensor, or the array itself."""
+    return x.value if isinstance(x, Tensor) else x
+
+
+def primitive(*pullbacks, domain=(-2.0, 2.0)):
+    """Make a function of arrays differentiable: one pullback an argument, None where there is nothing to pull back.
+
+    A pullback is written `lambda y, *args: lambda g: ...`. The outer function runs with the forward pass, so the inner one
+    keeps alive only the arrays that it names. Broadcasting is undone here, for all primitives. Every primitive enters the
+    table PRIMITIVES, which the tests walk; `domain` is the interval from which they draw its arguments.
+    """
+
+    def make(forward):
+        @functools.wraps(forward)
+        def op(*args, **static):
+            values = [value_of(arg) for arg in args]
+            y = forward(*values, **static)
+            parents = [
+                (arg, _summed_to(value.shape, pullback(y, *values, **static)))
+                for arg, value, pullback in zip(args, values, pullbacks, strict=True)
+                if isinstance(arg, Tensor) and pullback is not None
+            ]
+            return Tensor(y, parents) if parents else y
+
+        op.domain = domain
+        PRIMITIVES[forward.__name__] = op
+        return op
+
+    return make
+
+
+def pull_back(output, cotangent, inputs):
+    """The cotangents of `inputs` to which a cotangent of `output` is pulled back.
+
+    Shapes: cotangent as output.value, each result as its input's value; None for an input that `output` does not depend on.
+    The walk is iterative, so depth is no limit, and drops each cotangent once it has been passed on.
+    """
+    if not isinstance(output, Tensor):
+        return [None for _ in inputs]
+    cotangents = {id(output): cotangent}
+    wanted = {id(tensor) for tensor in inputs}
+    for node in _users_first(output):
+        g = cotangents[id(node)] if id(node) in wanted else cotangents.pop(id(node))
+        for parent, pullback in node.parents:
+            pulled = pullback(g)
+            earlier = cotangents.get(id(parent))
+            cotangents[id(parent)] = pulled if earlier is None else earlier + pulled
+    return [cotangents.get(id(tensor)) for tensor in inputs]
+
+
+def value_and_gradient(loss, weights):
+    """The scalar `loss(weights)` and its gradient to every array of the dictionary `weights` (name -> array).
+
+    Shapes: loss takes the dictionary with its arrays wrapped and returns a scalar Tensor -> (scalar, dictionary like `weights`).
+    """
+    tensors = {name: Tensor(array) for name, array in weights.items()}
+    y = loss(tensors)
+    xp = array_module(y.value)
+    gradients = pull_back(y, xp.ones_like(y.value), list(tensors.values()))
+    return y.value, dict(zip(tensors, gradients, strict=True))
+
+
+def _users_first(output):
+    """Every Tensor from which `output` was made, each after all that use it."""
+    finished, seen, stack = [], set(), [(output, False)]
+    while stack:
+        node, parents_are_done = stack.pop()
+        if parents_are_done:
+            finished.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((parent, False) for parent, _ in node.parents)
+    return reversed(finished)
+
+
+def _summed_over_leading(g, count):
+    """The sum over the first `count` axes, as a product with a row of ones, which BLAS does at the speed of memory."""
+    if count == 0:
+        return g
+    rows = g.reshape(math.prod(g.shape[:count]), -1)
+    return (array_module(g).ones(len(rows), g.dtype) @ rows).reshape(g.shape[count:])
+
+
+def _summed_to(shape, pullback):
+    """`pullback`, summed over the axes along which an argument of `shape` was repeated."""
+
+    def pulled(g):
+        g = pullback(g)
+        if g.shape == shape:
+            return g
+        g = _summed_over_leading(g, g.ndim - len(shape))
+        repeated = tuple(axis for axis, want in enumerate(shape) if want == 1 != g.shape[axis])
+        return g.sum(axis=repeated, keepdims=True) if repeated else g
+
+    return pulled
