@@ -5,12 +5,11 @@ row i * pitch + j on. So a K x K convolution is K * K matrix products of slices 
 straddle two lines or two images land in the margin, which is cut off.
 """
 
-import functools
 import itertools
 
 import numpy as np
-from scipy.linalg.blas import dgemm, sgemm
 
+from mdps_ref.autograd.blas import add_product, product
 from mdps_ref.autograd.tape import primitive
 from mdps_ref.backend import array_module
 
@@ -58,27 +57,8 @@ def kernel_products(x, g, k):
     cotangents[:, : g.shape[1], : g.shape[2]] = g
     cotangents = cotangents.reshape(len(pixels), -1)[:count]
     starts = [i * pitch + j for i, j in np.ndindex(k, k)]
-    products = [pixels[start : start + count].T @ cotangents for start in starts]
+    products = [product(pixels[start : start + count].T, cotangents) for start in starts]
     return xp.stack(products).reshape(k, k, x.shape[-1], g.shape[-1])
-
-
-def add_product(a, b, y, keep):
-    """y += a @ b where `keep`, else y = a @ b, in place.  Shapes: a (P, K), b (K, C), y (P, C), each row-contiguous.
-
-    On the host the sum is BLAS's own (beta = 1 on the transposes, which are what Fortran calls contiguous).
-    """
-    if array_module(a, b, y) is np:
-        _gemm(a.dtype)(1.0, b.T, a.T, float(keep), y.T, overwrite_c=True)
-    elif keep:
-        y += a @ b
-    else:
-        y[...] = a @ b
-
-
-@functools.cache
-def _gemm(dtype):
-    """BLAS's matrix product for float32 or float64."""
-    return {"float32": sgemm, "float64": dgemm}[dtype.name]
 
 
 def _pixel_list(x, k):

@@ -3,6 +3,7 @@
 Images are channels-last, (N, H, W, C). The convolution has its own file, `conv.py`.
 """
 
+from mdps_ref.autograd.blas import product, row_sum
 from mdps_ref.autograd.tape import Tensor, primitive
 from mdps_ref.backend import array_module
 
@@ -81,20 +82,22 @@ def norm(x, *, axis=None):
     return array_module(x).sqrt((x * x).sum(axis=axis))
 
 
-@primitive(lambda y, a, b: lambda g: g @ b.swapaxes(-1, -2), lambda y, a, b: lambda g: a.swapaxes(-1, -2) @ g)
+@primitive(lambda y, a, b: lambda g: product(g, b.swapaxes(-1, -2)), lambda y, a, b: lambda g: product(a.swapaxes(-1, -2), g))
 def matmul(a, b):
     """Matrix products, batched.  Shapes: a (..., M, K), b (..., K, N) -> (..., M, N)."""
-    return a @ b
+    return product(a, b)
 
 
 @primitive(
-    lambda y, x, w, b: lambda g: g @ w.T,
-    lambda y, x, w, b: lambda g: x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1]),
+    lambda y, x, w, b: lambda g: _map_last_axis(g, w.T),
+    lambda y, x, w, b: lambda g: product(x.reshape(-1, x.shape[-1]).T, g.reshape(-1, g.shape[-1])),
     lambda y, x, w, b: lambda g: g,
 )
 def linear(x, w, b):
     """x @ w + b on the last axis (a 1 x 1 convolution, if x is an image).  Shapes: x (..., Ci), w (Ci, Co), b (Co) -> (..., Co)."""
-    return x @ w + b
+    y = _map_last_axis(x, w)
+    y += b
+    return y
 
 
 @primitive(lambda y, x, shape: lambda g: g.reshape(x.shape))
@@ -185,6 +188,11 @@ def _nonzero(y):
     return y + (y == 0)
 
 
+def _map_last_axis(x, w):
+    """x @ w for an x of any rank.  Shapes: x (..., Ci), w (Ci, Co) -> (..., Co)."""
+    return product(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+
+
 def _spread(g, x, axis):
     """The cotangent g of a sum of x over `axis`, repeated along it."""
     xp = array_module(g)
@@ -216,11 +224,8 @@ def _silu_slope(x):
 
 
 def _pixel_sums(x):
-    """Sums over pixels, one an image and channel, as a product with a row of ones, which BLAS does at the speed of memory.
-
-    Shapes: (N, P, C) -> (N, 1, C).
-    """
-    return array_module(x).ones((1, x.shape[1]), x.dtype) @ x
+    """Sums over pixels, one an image and channel.  Shapes: (N, P, C) -> (N, 1, C)."""
+    return array_module(x).stack([row_sum(image) for image in x])[:, None]
 
 
 def _group_means(sums, pixels, groups):

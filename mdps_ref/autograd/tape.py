@@ -8,6 +8,7 @@ no_grad: guidance wraps x_t and pays for no weight gradient, training wraps the 
 import functools
 import math
 
+from mdps_ref.autograd.blas import row_sum
 from mdps_ref.backend import array_module
 
 PRIMITIVES = {}
@@ -110,11 +111,10 @@ def _users_first(output):
 
 
 def _summed_over_leading(g, count):
-    """The sum over the first `count` axes, as a product with a row of ones, which BLAS does at the speed of memory."""
+    """The sum over the first `count` axes."""
     if count == 0:
         return g
-    rows = g.reshape(math.prod(g.shape[:count]), -1)
-    return (array_module(g).ones(len(rows), g.dtype) @ rows).reshape(g.shape[count:])
+    return row_sum(g.reshape(math.prod(g.shape[:count]), -1)).reshape(g.shape[count:])
 
 
 def _summed_to(shape, pullback):

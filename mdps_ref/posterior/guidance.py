@@ -1,0 +1,64 @@
+"""How a noise predictor is bent towards the test image: the likelihood's gradient, and the noise that leads back to y.
+
+The letters of the paper: m = 1 means suspected. One norm an image, so an image's result never depends on its neighbours.
+"""
+
+import math
+
+from mdps_ref.autograd.tape import Tensor, pull_back, value_of
+from mdps_ref.backend import array_module
+from mdps_ref.diffusion.reverse import tweedie
+
+GUIDANCES = ("norm", "squared_norm")
+
+
+def guidance_weight(strength, shape):
+    """The weight w on the gradient of the norm for a dimensionless strength:  w = strength sqrt(H W C).
+
+    That gradient has a length of about 1 whatever the image's size, the noise it is added to one of about sqrt(H W C); so one
+    strength means the same at every size.  Shapes: shape is that of one image, (H, W, C).
+    """
+    return strength * math.sqrt(math.prod(shape))
+
+
+def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, guidance="norm"):
+    """eps_theta(x_t, t) and the gradient to x_t of the misfit || y - x0_hat(x_t) ||, or of its square, from one forward pass.
+
+    Eq: E10 (DPS, Eq. 16, with the norm as in its code: rho_t = w / (2 norm)).  x_t alone is wrapped, so no weight gradient is paid for.
+    Shapes: x_t, y (N, H, W, C), t (N) -> two arrays like x_t.  An image that fits exactly gets gradient 0.
+    """
+    wrapped = Tensor(x_t)
+    eps = predict_noise(wrapped, t)
+    x0_hat = tweedie(wrapped, eps, alpha_bar_t)
+    residual = x0_hat.value - y
+    if guidance == "norm":
+        length = array_module(residual).sqrt((residual * residual).sum(axis=(1, 2, 3), keepdims=True))
+        cotangent = residual / (length + (length == 0))
+    else:
+        cotangent = 2 * residual
+    (gradient,) = pull_back(x0_hat, cotangent, [wrapped])
+    return value_of(eps), gradient
+
+
+def posterior_score(eps, gradient, weight, alpha_bar_t):
+    """grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t)  =  -eps / sqrt(1 - alpha_bar_t) - weight gradient.
+
+    Eq: E09 (Bayes; DPS, Eq. 6).  With the squared norm, weight is 1 / (2 sigma^2) of the observation.  Shapes: (N, H, W, C) -> the same.
+    """
+    return -eps / (1 - alpha_bar_t) ** 0.5 - weight * gradient
+
+
+def guided_noise(eps, gradient, weight, alpha_bar_t):
+    """eps^m, the noise whose score is the posterior's:  eps + weight sqrt(1 - alpha_bar_t) gradient.
+
+    Eq: E11 (MDPS, Fig. 1; Dhariwal & Nichol 2021, Eq. 14).  Shapes: (N, H, W, C) -> the same.
+    """
+    return -((1 - alpha_bar_t) ** 0.5) * posterior_score(eps, gradient, weight, alpha_bar_t)
+
+
+def noise_towards(y, x_t, alpha_bar_t):
+    """eps^(1-m), the noise that takes x_t to y:  (x_t - sqrt(alpha_bar_t) y) / sqrt(1 - alpha_bar_t).
+
+    Eq: E12 (MDPS, Eq. 10).  Its Tweedie estimate is y.  Shapes: y, x_t (N, H, W, C) -> the same.
+    """
+    return (x_t - alpha_bar_t**0.5 * y) / (1 - alpha_bar_t) ** 0.5

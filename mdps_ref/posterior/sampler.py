@@ -1,0 +1,71 @@
+"""The chain from a noised test image down to a clean one that agrees with it: the denoiser of MDPS inside DDIM steps."""
+
+import itertools
+
+import numpy as np
+
+from mdps_ref.backend import array_module, random_stream, to_device
+from mdps_ref.diffusion.forward import q_sample
+from mdps_ref.diffusion.reverse import ddim_step
+from mdps_ref.diffusion.schedule import alpha_bar
+from mdps_ref.posterior.guidance import guided_noise, misfit_gradient, noise_towards
+
+
+def masked_noise(predict_noise, x_t, t, y, mask, weight, guidance="norm"):
+    """eps_phi, the denoiser of MDPS:  m o eps^m + (1 - m) o eps^(1-m).
+
+    Eq: E13 (MDPS, Fig. 1).  Suspected pixels are guided with `weight` (0: the prior alone, and no gradient is computed), normal
+    ones are led back to y.  mask None stands for m = 1 everywhere: no mask.
+    Shapes: x_t, y (N, H, W, C), mask (N, H, W, 1) or None, t an int -> as x_t.
+    """
+    level = alpha_bar(t)
+    timesteps = np.full(len(x_t), t)
+    if weight:
+        eps, gradient = misfit_gradient(predict_noise, x_t, timesteps, y, level, guidance)
+        eps = guided_noise(eps, gradient, weight, level)
+    else:
+        eps = predict_noise(x_t, timesteps)
+    return eps if mask is None else mask * eps + (1 - mask) * noise_towards(y, x_t, level)
+
+
+def posterior_chain(predict_noise, y, mask, timesteps, draw, *, weight=0.0, guidance="norm", visit=None):
+    """One posterior sample an image: y noised to the first timestep, then denoised step by step under the mask.
+
+    Eq: E13.  predict_noise(x_t, t) -> eps, for arrays and Tensors.  timesteps: as `visited_timesteps` gives them, -1 last.
+    draw(): standard normal noise like y; called once for the start, then once a step.  visit(s, x_s): called after the start and
+    every step, if given.  With mask None and weight 0 this is plain reconstruction.
+    Shapes: y (N, H, W, C), mask (N, H, W, 1) or None -> x_0, as y.  On normal pixels x_0 is y, to rounding.
+    """
+    x = q_sample(y, draw(), alpha_bar(timesteps[0]))
+    if visit:
+        visit(timesteps[0], x)
+    for t, s in itertools.pairwise(timesteps):
+        eps = masked_noise(predict_noise, x, t, y, mask, weight, guidance)
+        x = ddim_step(x, eps, draw(), alpha_bar(t), alpha_bar(s))
+        if visit:
+            visit(s, x)
+    return x
+
+
+def noise_source(seed, purpose, keys, like):
+    """A `draw` for `posterior_chain`: every chain has a random stream of its own, named by its image and its sample.
+
+    keys: one (image name, sample number) a chain.  Shapes: like (N, H, W, C) gives one image's shape, dtype and device.
+    """
+    streams = [random_stream(seed, purpose, image, sample) for image, sample in keys]
+    xp, shape, dtype = array_module(like), like.shape[1:], like.dtype
+    return lambda: to_device(np.stack([stream.standard_normal(shape).astype(dtype) for stream in streams]), xp)
+
+
+def posterior_samples(predict_noise, y, names, mask, timesteps, samples, *, seed, purpose, weight=0.0, guidance="norm"):
+    """n posterior samples of every image: n chains that differ in their noise alone.
+
+    Eq: E13.  names: one an image, which key its noise.  Shapes: y (N, H, W, C), mask (N, H, W, 1) or None -> (N, n, H, W, C).
+    """
+    xp = array_module(y)
+    y_chains = xp.repeat(y, samples, axis=0)
+    mask_chains = None if mask is None else xp.repeat(mask, samples, axis=0)
+    keys = [(name, sample) for name in names for sample in range(samples)]
+    draw = noise_source(seed, purpose, keys, y)
+    x_0 = posterior_chain(predict_noise, y_chains, mask_chains, timesteps, draw, weight=weight, guidance=guidance)
+    return x_0.reshape(len(y), samples, *y.shape[1:])
