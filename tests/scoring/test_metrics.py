@@ -1,0 +1,376 @@
+"""The metrics against their definitions in loops, closed forms, their bounds, and scikit-learn where it is installed."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mdps_ref.scoring import metrics
+
+THRESHOLD_FREE = [metrics.auroc, metrics.average_precision]
+METRICS = [*THRESHOLD_FREE, lambda labels, scores: metrics.f1_score(labels, scores, 3.5)]
+METRIC_NAMES = ["auroc", "average_precision", "f1_score"]
+PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)
+
+entries = st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=2, max_size=30)
+
+
+def split(pairs):
+    """Labels and scores from (label, score) pairs; the few distinct scores make ties common."""
+    labels, scores = np.array(pairs).T
+    return labels.astype(bool), scores.astype(float)
+
+
+def both_classes(labels):
+    return 0 < labels.sum() < labels.size
+
+
+def small_maps(seed, levels=12):
+    """Three 9 x 9 masks, the last one empty, and maps with ties that see the masks faintly."""
+    rng = np.random.default_rng(seed)
+    masks = rng.random((3, 9, 9)) < 0.18
+    masks[2] = False
+    return masks, np.round((rng.random((3, 9, 9)) + 0.4 * masks) * levels) / levels
+
+
+def auroc_by_pairs(labels, scores):
+    """The definition: over all pairs of an anomalous and a normal entry, the share in the right order, ties one half."""
+    wins = [float(a > b) + 0.5 * (a == b) for a in scores[labels] for b in scores[~labels]]
+    return sum(wins) / len(wins)
+
+
+def average_precision_by_steps(labels, scores):
+    """The definition: down the distinct scores, precision times the recall gained."""
+    total, recall_before = 0.0, 0.0
+    for t in sorted(set(scores.tolist()), reverse=True):
+        predicted = scores >= t
+        recall = (predicted & labels).sum() / labels.sum()
+        total += (recall - recall_before) * (predicted & labels).sum() / predicted.sum()
+        recall_before = recall
+    return total
+
+
+def regions_by_flood(mask):
+    """The 8-connected pieces of a mask, each a set of pixels, grown from a seed pixel by pixel."""
+    left, regions = set(zip(*np.nonzero(mask), strict=True)), []
+    while left:
+        region, front = set(), [left.pop()]
+        while front:
+            row, col = front.pop()
+            region.add((row, col))
+            near = {(row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            front += near
+        regions.append(region)
+    return regions
+
+
+def aupro_by_definition(masks, maps, limit):
+    """The definition: a threshold at a time, a region at a time; then trapezoids, the last one cut at the limit."""
+    points = [(0.0, 0.0)]
+    for t in sorted(set(maps.ravel().tolist()), reverse=True):
+        overlaps = [np.mean([m[p] >= t for p in region]) for mask, m in zip(masks, maps, strict=True) for region in regions_by_flood(mask)]
+        points.append(((maps[~masks] >= t).mean(), np.mean(overlaps)))
+    area = 0.0
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if x0 < limit and x1 > x0:
+            end = min(x1, limit)
+            y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+            area += (end - x0) * (y0 + y_end) / 2
+    return area / limit
+
+
+# Curves
+
+
+def test_roc_curve_by_hand():
+    false_positive_rates, true_positive_rates, thresholds = metrics.roc_curve([1, 0, 1, 0, 0], [4, 3, 3, 2, 1])
+    np.testing.assert_array_equal(thresholds, [np.inf, 4, 3, 2, 1])
+    np.testing.assert_allclose(false_positive_rates, [0, 0, 1 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(true_positive_rates, [0, 0.5, 1, 1, 1])
+
+
+def test_precision_recall_curve_by_hand():
+    precisions, recalls, thresholds = metrics.precision_recall_curve([1, 0, 1, 0, 0], [4, 3, 3, 2, 1])
+    np.testing.assert_array_equal(thresholds, [np.inf, 4, 3, 2, 1])
+    np.testing.assert_allclose(precisions, [1, 1, 2 / 3, 2 / 4, 2 / 5])
+    np.testing.assert_allclose(recalls, [0, 0.5, 1, 1, 1])
+
+
+@PROPERTY
+@given(entries)
+def test_curves_hold_what_their_thresholds_select(pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    false_positive_rates, true_positive_rates, thresholds = metrics.roc_curve(labels, scores)
+    precisions, recalls, _ = metrics.precision_recall_curve(labels, scores)
+    for i, t in enumerate(thresholds):
+        predicted = scores >= t
+        assert false_positive_rates[i] == pytest.approx(predicted[~labels].mean())
+        assert true_positive_rates[i] == recalls[i] == pytest.approx(predicted[labels].mean())
+        assert precisions[i] == pytest.approx(labels[predicted].mean() if predicted.any() else 1)
+    assert thresholds.size == len(set(scores)) + 1
+
+
+def test_pro_curve_counts_a_small_region_as_much_as_a_large_one():
+    masks = np.zeros((1, 4, 4), bool)
+    masks[0, 0, 0] = masks[0, 2:, :] = True
+    maps = np.zeros((1, 4, 4))
+    maps[0, 0, 0] = 1
+    false_positive_rates, overlaps = metrics.pro_curve(masks, maps)
+    np.testing.assert_array_equal(false_positive_rates, [0, 0, 1])
+    np.testing.assert_array_equal(overlaps, [0, 0.5, 1])
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region_and_images_do_not_touch():
+    maps = np.zeros((2, 2, 2))
+    maps[0, 0, 0] = 1
+    diagonal = np.array([np.eye(2), np.zeros((2, 2))])
+    assert metrics.pro_curve(diagonal, maps)[1][1] == 0.5
+    over_two_images = np.array([[[1, 0], [0, 0]], [[1, 0], [0, 0]]])
+    assert metrics.pro_curve(over_two_images, maps)[1][1] == 0.5
+    larger_second = np.array([[[1, 0], [0, 0]], [[1, 1], [0, 0]]])
+    assert metrics.pro_curve(larger_second, maps)[1][1] == 0.5  # one third if they were one region
+
+
+# Areas
+
+
+@pytest.mark.equation("E21")
+@PROPERTY
+@given(entries)
+def test_auroc_is_the_share_of_ordered_pairs(pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    assert metrics.auroc(labels, scores) == pytest.approx(auroc_by_pairs(labels, scores), abs=1e-12)
+
+
+@pytest.mark.equation("E21")
+def test_auroc_closed_forms():
+    labels = np.repeat([False, True], 50)
+    assert metrics.auroc(labels, labels.astype(float)) == 1
+    assert metrics.auroc(labels, -labels.astype(float)) == 0
+    assert metrics.auroc(labels, np.zeros(100)) == 0.5
+    assert metrics.auroc([0, 1, 0, 1], [1, 2, 3, 4]) == 0.75
+
+
+@pytest.mark.equation("E22")
+@PROPERTY
+@given(entries)
+def test_average_precision_is_its_sum_of_steps(pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    assert metrics.average_precision(labels, scores) == pytest.approx(average_precision_by_steps(labels, scores), abs=1e-12)
+
+
+@pytest.mark.equation("E22")
+def test_average_precision_closed_forms():
+    assert metrics.average_precision([0, 0, 1, 1], [1, 2, 3, 4]) == 1
+    assert metrics.average_precision([0, 0, 0, 1], np.zeros(4)) == 0.25
+    n = 7
+    last = np.arange(n) == 0
+    assert metrics.average_precision(last, np.arange(n)) == pytest.approx(1 / n)
+    assert metrics.average_precision([1, 0, 1], [3, 2, 1]) == pytest.approx((1 + 2 / 3) / 2)
+
+
+@pytest.mark.equation("E23")
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_aupro_is_its_definition(seed, limit):
+    masks, maps = small_maps(seed)
+    assert metrics.aupro(masks, maps, limit) == pytest.approx(aupro_by_definition(masks, maps, limit), abs=1e-12)
+
+
+@pytest.mark.equation("E23")
+@pytest.mark.parametrize("limit", [0.1, 0.3, 1.0])
+def test_aupro_closed_forms(limit):
+    masks, _ = small_maps(0)
+    assert metrics.aupro(masks, masks.astype(float), limit) == 1
+    assert metrics.aupro(masks, np.zeros(masks.shape), limit) == pytest.approx(limit / 2)
+    assert metrics.aupro(masks, -masks.astype(float), limit) == 0
+
+
+@pytest.mark.equation("E23")
+def test_aupro_of_one_region_up_to_limit_one_is_the_pixel_auroc():
+    masks = np.zeros((2, 12, 12), bool)
+    masks[0, 3:7, 2:9] = True
+    maps = np.random.default_rng(5).integers(0, 20, masks.shape) + 4.0 * masks
+    assert metrics.aupro(masks, maps, limit=1.0) == pytest.approx(metrics.auroc(masks, maps), abs=1e-12)
+
+
+def test_aupro_weighs_regions_alike_where_auroc_weighs_pixels():
+    masks = np.zeros((1, 16, 16), bool)
+    masks[0, :8] = masks[0, 12, 12] = True
+    maps = np.where(masks, 1.0, 0.0)
+    maps[0, 12, 12] = -1
+    assert metrics.auroc(masks, maps) > 0.98
+    assert metrics.aupro(masks, maps) == pytest.approx(0.5, abs=0.01)
+
+
+# A threshold fixed beforehand
+
+
+@PROPERTY
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 100))
+def test_threshold_keeps_its_rate_and_no_smaller_score_does(scores, percent):
+    scores, rate = np.array(scores, float), percent / 100
+    threshold = metrics.threshold_at_rate(scores, rate)
+    assert (scores > threshold).mean() <= rate
+    assert all((scores > s).mean() > rate for s in scores if s < threshold)
+
+
+def test_threshold_uses_the_whole_rate_where_rate_times_count_rounds_down():
+    assert math.floor(0.29 * 100) == 28
+    assert metrics.threshold_at_rate(np.arange(100), 0.29) == 70  # 71 .. 99 lie above
+
+
+def test_threshold_at_rate_zero_is_the_largest_score():
+    assert metrics.threshold_at_rate([3, 9, 5], 0) == 9
+
+
+@pytest.mark.equation("E24")
+@PROPERTY
+@given(entries, st.sampled_from([-np.inf, -1.5, 0.0, 2.0, np.inf]))
+def test_f1_is_the_harmonic_mean_of_precision_and_recall(pairs, threshold):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    predicted = scores > threshold
+    precision, recall = labels[predicted].mean() if predicted.any() else 1, predicted[labels].mean()
+    harmonic = 2 * precision * recall / (precision + recall) if precision + recall else 0
+    assert metrics.f1_score(labels, scores, threshold) == pytest.approx(harmonic)
+
+
+@pytest.mark.equation("E24")
+def test_f1_closed_forms():
+    labels = [0, 0, 1, 1]
+    assert metrics.f1_score(labels, [1, 2, 3, 4], 2) == 1
+    assert metrics.f1_score(labels, [1, 2, 3, 4], 0) == pytest.approx(2 / 3)
+    assert metrics.f1_score(labels, [1, 2, 3, 4], 4) == 0
+
+
+def test_counts_by_hand():
+    assert metrics.counts_at([1, 1, 1, 0, 0, 0, 0], [9, 5, 1, 9, 5, 1, 1], 5) == (1, 1, 2, 3)
+
+
+def test_a_score_equal_to_the_threshold_is_normal_in_float32_too():
+    score = np.float32(0.1)
+    assert metrics.counts_at([1], [score], float(score)) == (0, 0, 1, 0)
+    assert metrics.counts_at([1], np.array([0.1], np.float32), 0.1) == (1, 0, 0, 0)  # float32's 0.1 lies above 0.1
+
+
+# Bounds, invariance, edges
+
+
+@PROPERTY
+@given(entries)
+def test_metrics_are_between_0_and_1(pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    assert all(0 <= metric(labels, scores) <= 1 for metric in METRICS)
+
+
+def test_perfect_scores_give_no_more_than_1_whatever_the_counts():
+    for normal in range(1, 60):  # with 47, AUPRO's trapezoids add up to 1 + 2e-16
+        labels = np.arange(normal + 49) >= normal
+        scores = np.arange(labels.size)
+        assert metrics.auroc(labels, scores) <= 1
+        assert metrics.average_precision(labels, scores) <= 1
+        assert metrics.aupro(labels.reshape(1, 1, -1), scores.reshape(1, 1, -1)) <= 1
+
+
+@pytest.mark.parametrize("rescale", [np.exp, np.arctan, lambda x: 3 * x - 7, lambda x: x**3], ids=["exp", "arctan", "affine", "cube"])
+@PROPERTY
+@given(entries)
+def test_strictly_monotone_maps_change_nothing(rescale, pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    assert all(metric(labels, rescale(scores)) == metric(labels, scores) for metric in THRESHOLD_FREE)
+    assert metrics.f1_score(labels, rescale(scores), rescale(0.5)) == metrics.f1_score(labels, scores, 0.5)
+
+
+@pytest.mark.parametrize("rescale", [np.exp, lambda x: 3 * x - 7], ids=["exp", "affine"])
+def test_aupro_is_unchanged_by_strictly_monotone_maps_and_the_order_of_images(rescale):
+    masks, maps = small_maps(1)
+    assert metrics.aupro(masks, rescale(maps)) == metrics.aupro(masks, maps)
+    assert metrics.aupro(masks[::-1], maps[::-1]) == pytest.approx(metrics.aupro(masks, maps), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=METRIC_NAMES)
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], []], ids=["normal", "anomalous", "none"])
+def test_one_class_gives_nan(metric, labels):
+    assert math.isnan(metric(np.array(labels, bool), np.arange(len(labels)) + 3.0))
+
+
+@pytest.mark.parametrize("masks", [np.zeros((2, 4, 4)), np.ones((2, 4, 4)), np.ones((0, 4, 4))], ids=["normal", "anomalous", "none"])
+def test_aupro_without_region_or_normal_pixel_is_nan(masks):
+    assert math.isnan(metrics.aupro(masks, np.random.default_rng(0).random(masks.shape)))
+
+
+def test_a_rate_of_an_absent_class_is_nan_and_the_other_is_not():
+    false_positive_rates, true_positive_rates, _ = metrics.roc_curve([0, 0], [1, 2])
+    assert np.isnan(true_positive_rates).all()
+    np.testing.assert_array_equal(false_positive_rates, [0, 0.5, 1])
+
+
+def test_lists_of_images_and_integer_maps_are_taken():
+    masks, maps = small_maps(2)
+    expected = metrics.aupro(masks, np.round(maps * 12))
+    assert metrics.aupro(list(masks), [np.round(m * 12).astype(np.uint8) for m in maps]) == expected
+
+
+def test_a_score_of_minus_zero_is_tied_with_zero():
+    assert metrics.auroc([1, 0], [-0.0, 0.0]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: metrics.auroc([0, 1], [1.0, np.nan]), "scores hold 1 of 2 values that are nan or infinite"),
+        (lambda: metrics.average_precision([0, 1], [-np.inf, np.inf]), "scores hold 2 of 2 values"),
+        (lambda: metrics.threshold_at_rate([1.0, np.nan], 0.1), "nan or infinite"),
+        (lambda: metrics.roc_curve([0, 1], [1.0]), r"labels have shape \(2,\) and scores \(1,\)"),
+        (lambda: metrics.pro_curve(np.zeros((1, 2, 2)), np.zeros((1, 2, 3))), r"\(1, 2, 2\) and scores \(1, 2, 3\)"),
+        (lambda: metrics.pro_curve(np.zeros((2, 2)), np.zeros((2, 2))), r"masks have shape \(2, 2\); expected \(N, H, W\)"),
+        (lambda: metrics.aupro([np.zeros((2, 2)), np.zeros((3, 2))], np.zeros((2, 2, 2))), "masks are images of several sizes"),
+        (lambda: metrics.auroc([0, 255], [1.0, 2.0]), "labels hold values other than 0 and 1"),
+        (lambda: metrics.auroc([0, np.nan], [1.0, 2.0]), "labels hold values other than 0 and 1"),
+        (lambda: metrics.aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), limit=0), "limit is 0"),
+        (lambda: metrics.aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), limit=1.5), "limit is 1.5"),
+        (lambda: metrics.f1_score([0, 1], [1.0, 2.0], np.nan), "threshold is nan"),
+        (lambda: metrics.threshold_at_rate([], 0.1), "no held-out good scores"),
+        (lambda: metrics.threshold_at_rate([1.0], 1.1), "rate is 1.1"),
+        (lambda: metrics.threshold_at_rate([1.0], math.nan), "rate is nan"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.equation("E21", "E22", "E24")
+@pytest.mark.parametrize("levels", [5, 1000])
+def test_agreement_with_scikit_learn(levels):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(levels)
+    labels = rng.random(500) < 0.2
+    scores = np.round((rng.random(500) + 0.3 * labels) * levels) / levels
+    assert metrics.auroc(labels, scores) == pytest.approx(sklearn.roc_auc_score(labels, scores), abs=1e-12)
+    assert metrics.average_precision(labels, scores) == pytest.approx(sklearn.average_precision_score(labels, scores), abs=1e-12)
+    assert metrics.f1_score(labels, scores, 0.6) == pytest.approx(sklearn.f1_score(labels, scores > 0.6), abs=1e-12)
+    for ours, theirs in zip(metrics.roc_curve(labels, scores), sklearn.roc_curve(labels, scores, drop_intermediate=False), strict=True):
+        np.testing.assert_allclose(ours, theirs)
+    precisions, recalls, thresholds = metrics.precision_recall_curve(labels, scores)
+    their_precisions, their_recalls, their_thresholds = sklearn.precision_recall_curve(labels, scores)
+    np.testing.assert_allclose(precisions, their_precisions[::-1])
+    np.testing.assert_allclose(recalls, their_recalls[::-1])
+    np.testing.assert_allclose(thresholds[1:], their_thresholds[::-1])
+
+
+def test_the_flood_fill_of_these_tests_finds_the_regions_that_scipy_finds():
+    masks, _ = small_maps(3)
+    counts = [scipy.ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks]
+    assert [len(regions_by_flood(mask)) for mask in masks] == counts and max(counts) > 1
