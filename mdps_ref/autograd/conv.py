@@ -7,13 +7,11 @@ straddle two lines or two images land in the margin, which is cut off.
 
 import itertools
 
-import numpy as np
-
-from mdps_ref.autograd.blas import add_product, product
+from mdps_ref.autograd.blas import add_product
 from mdps_ref.autograd.tape import primitive
 from mdps_ref.backend import array_module
 
-BLOCK = 4096  # pixels; the sums of a block stay in cache while the K * K products are added to them
+BLOCK = 4096  # pixels; a block of them and of their sums stays in cache for all K * K products
 
 
 @primitive(
@@ -56,9 +54,13 @@ def kernel_products(x, g, k):
     cotangents = xp.zeros((x.shape[0], x.shape[1] + k - 1, pitch, g.shape[-1]), g.dtype)
     cotangents[:, : g.shape[1], : g.shape[2]] = g
     cotangents = cotangents.reshape(len(pixels), -1)[:count]
-    starts = [i * pitch + j for i, j in np.ndindex(k, k)]
-    products = [product(pixels[start : start + count].T, cotangents) for start in starts]
-    return xp.stack(products).reshape(k, k, x.shape[-1], g.shape[-1])
+    products = xp.zeros((k * k, x.shape[-1], g.shape[-1]), x.dtype)
+    for start, offset in itertools.product(range(0, count, BLOCK), range(k * k)):
+        stop = min(start + BLOCK, count)
+        i, j = divmod(offset, k)
+        shift = i * pitch + j
+        add_product(pixels[start + shift : stop + shift].T, cotangents[start:stop], products[offset])
+    return products.reshape(k, k, x.shape[-1], g.shape[-1])
 
 
 def _pixel_list(x, k):

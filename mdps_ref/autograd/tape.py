@@ -19,7 +19,7 @@ class Tensor:
 
     value: the array.
     parents: one (Tensor, pullback) for each wrapped argument; pullback(cotangent of value) -> cotangent of that Tensor.
-    Arithmetic with + - * / ** @, indexing and .shape work as on arrays (`ops.py` ties them to the primitives).
+    Arithmetic with + - * / **, indexing and .shape work as on arrays (`ops.py` ties them to the primitives).
     """
 
     __slots__ = ("parents", "value")

@@ -70,6 +70,6 @@ def attention(weights, name, x, groups, heads):
     qkv = dense(weights, f"{name}.qkv", norm(weights, f"{name}.norm", x, groups))
     qkv = ops.transpose(ops.reshape(qkv, shape=(n, h * w, heads, 3, d)), axes=(3, 0, 2, 1, 4))
     q, k, v = qkv[0], qkv[1], qkv[2]
-    similarity = (q * d**-0.5) @ ops.transpose(k, axes=(0, 1, 3, 2))
-    mixed = ops.transpose(ops.softmax(similarity) @ v, axes=(0, 2, 1, 3))
+    similarity = ops.matmul(q * d**-0.5, ops.transpose(k, axes=(0, 1, 3, 2)))
+    mixed = ops.transpose(ops.matmul(ops.softmax(similarity), v), axes=(0, 2, 1, 3))
     return x + dense(weights, f"{name}.project", ops.reshape(mixed, shape=(n, h, w, c)))
