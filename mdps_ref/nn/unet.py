@@ -28,7 +28,7 @@ class UNetConfig:
 
     image_size: int = 32
     base_channels: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 2)
+    multipliers: tuple[int, ...] = (1, 1, 2)
     blocks: int = 1
     attention_sizes: tuple[int, ...] = (8,)
     heads: int = 4
