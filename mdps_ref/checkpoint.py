@@ -37,5 +37,6 @@ def load_checkpoint(path):
                 if slash:
                     groups.setdefault(group, {})[name] = archive[key]
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a whole checkpoint of mdps_ref ({type(error).__name__}); give the checkpoint.npz of a run folder") from error
+        reason = type(error).__name__
+        raise InputError(f"{path}: not a whole checkpoint of mdps_ref ({reason}); give the checkpoint.npz of a run folder") from error
     return groups, about

@@ -20,8 +20,9 @@ class Config:
     seed: of the weights, the hold-out, the training draws and the sampling noise.
 
     held_out: share of the training images kept back, unseen, to set the mask's and the decision's thresholds.
-    train_steps, batch_size, learning_rate, clip_norm (on the loss per pixel value), weight_decay (decoupled), ema_horizon: training.
-    checkpoint_every: steps between checkpoints.
+    weights: a checkpoint to load instead of training, "" to train.  train_steps, batch_size, learning_rate: of Adam.
+    clip_norm: limit on the gradient's length, of the loss per pixel value.  weight_decay: decoupled (AdamW).  ema_horizon: factor
+    of the weights' running mean.  checkpoint_every: steps between checkpoints.
 
     start: T, the timestep that test images are noised to.  stride: between the timesteps visited.  samples: n, chains an image.
     guidance: "norm" or "squared_norm".  stage1_strength, stage2_strength: w / sqrt(H W C), see `guidance_weight`.
@@ -39,6 +40,7 @@ class Config:
     seed: int = 0
 
     held_out: float = 0.2
+    weights: str = ""
     train_steps: int = 1000
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -75,10 +77,6 @@ class Config:
         """The network's own config, at this image size."""
         return dataclasses.replace(NETWORKS[self.network], image_size=self.image_size)
 
-    def to_json(self):
-        """The settings as a readable JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
 
 CHOICES = {"network": tuple(NETWORKS), "guidance": GUIDANCES, "image_score": tuple(IMAGE_SCORES)}
 RANGES = {
@@ -105,18 +103,33 @@ RANGES = {
 }
 
 
-def make_config(**settings):
-    """A Config of these settings.  Raises: InputError for a key that there is not, or a value of another type."""
+# What suits each network beyond the defaults; a larger one trains longer and, at 256 x 256, more gently.
+PRESETS = {
+    "tiny": {"train_steps": 500, "samples": 2},
+    "small": {"train_steps": 1000},
+    "released": {"train_steps": 50_000, "batch_size": 8, "learning_rate": 3e-4, "start": 250},
+}
+
+
+def with_presets(settings):
+    """These settings, under them those that suit the network, which is chosen by image size where none is named."""
+    size = settings.get("image_size", Config.image_size)
+    fitting = "released" if not isinstance(size, int) or size > 128 else "small" if size > 32 else "tiny"
+    network = settings.get("network", fitting)
+    return {"network": network} | PRESETS.get(network, {}) | settings
+
+
+def make_config(settings):
+    """A Config of these settings, a dictionary.  Raises: InputError for a key that there is not, or a value of another type."""
     types = typing.get_type_hints(Config)
     unknown = sorted(settings.keys() - types.keys())
     if unknown:
         raise InputError(f"unknown setting {', '.join(unknown)}; there are {', '.join(types)}")
-    for name, value in settings.items():
-        if types[name] is float and type(value) is int:
-            settings[name] = float(value)
-        elif type(value) is not types[name]:
+    values = {name: float(value) if types[name] is float and type(value) is int else value for name, value in settings.items()}
+    for name, value in values.items():
+        if type(value) is not types[name]:
             raise InputError(f"{name} is {value!r}; it must be of type {types[name].__name__}")
-    return Config(**settings)
+    return Config(**values)
 
 
 def read_settings(path):
@@ -127,5 +140,5 @@ def read_settings(path):
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no readable JSON file of settings ({error})") from error
     if not isinstance(settings, dict):
-        raise InputError(f"{path}: settings must be one JSON object, such as {{\"samples\": 8}}")
+        raise InputError(f'{path}: settings must be one JSON object, such as {{"samples": 8}}')
     return settings

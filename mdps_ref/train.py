@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 import math
 
 import numpy as np
@@ -75,9 +74,7 @@ def train_step(state, images, config, xp):
     state.log.append((float(value), length))
     if not math.isfinite(state.log[-1][0]):
         raise InputError(f"learning_rate {config.learning_rate}: the loss became {float(value)} at step {state.step}; lower it")
-    adam_step(
-        state.weights, gradients, state.first, state.second, state.step, rate=config.learning_rate, decay=config.weight_decay
-    )
+    adam_step(state.weights, gradients, state.first, state.second, state.step, rate=config.learning_rate, decay=config.weight_decay)
     ema_step(state.mean, state.weights, state.step, config.ema_horizon)
 
 
@@ -103,7 +100,7 @@ def save_training(folder, state, config):
     """Write checkpoint.npz, and train.csv (step, loss per pixel value, gradient norm), each whole or not at all."""
     groups = {group: {name: to_host(array) for name, array in getattr(state, group).items()} for group in ARRAYS}
     groups["training"] = {"log": np.array(state.log).reshape(-1, 2)}
-    save_checkpoint(folder / "checkpoint.npz", groups, {"config": json.loads(config.to_json()), "step": state.step})
+    save_checkpoint(folder / "checkpoint.npz", groups, {"config": dataclasses.asdict(config), "step": state.step})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["step", "loss", "gradient_norm"])
@@ -137,4 +134,5 @@ def _check(path, weights, config):
     try:
         check_weights(weights, config.unet())
     except InputError as error:
-        raise InputError(f"{path}: made for another network than {config.network} at {config.image_size} x {config.image_size}: {error}") from None
+        network = f"{config.network} at {config.image_size} x {config.image_size}"
+        raise InputError(f"{path}: made for another network than {network}: {error}") from None

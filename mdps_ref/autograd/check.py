@@ -26,8 +26,9 @@ def check_pullback(f, args, *, seed=0, step=1e-6, tolerance=1e-6):
     worst = int(np.argmax([error.max(initial=0.0) for error in errors]))
     entry = tuple(int(i) for i in np.unravel_index(errors[worst].argmax(), errors[worst].shape))
     if not errors[worst][entry] <= tolerance:
+        slope = slopes[worst][entry]
         raise AssertionError(
-            f"pullback to argument {worst} is off by {errors[worst][entry]:.2e} at entry {entry}: central difference {slopes[worst][entry]:.6g}"
+            f"pullback to argument {worst} is off by {errors[worst][entry]:.2e} at entry {entry}, where the slope is {slope:.6g}"
         )
     return float(errors[worst][entry])
 
