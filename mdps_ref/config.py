@@ -54,8 +54,8 @@ class Config:
     samples: int = 4
     guidance: str = "norm"
     stage1_strength: float = 0.09
-    stage2_strength: float = 0.02
-    mask_share: float = 0.1
+    stage2_strength: float = 0.03
+    mask_share: float = 0.05
 
     eta: float = 7.0
     feature_timestep: int = 50

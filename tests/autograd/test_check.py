@@ -1,0 +1,96 @@
+"""The tester is tested: wrong pullbacks that a cotangent of ones lets through are caught by a random one."""
+
+import numpy as np
+import pytest
+
+from mdps_ref.autograd import ops
+from mdps_ref.autograd.check import central_differences, check_pullback
+from mdps_ref.autograd.conv import conv2d, kernel_products, shifted_products
+from mdps_ref.autograd.tape import PRIMITIVES, Tensor, primitive, pull_back
+
+
+def normal(*shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape)
+
+
+def planted(name, *pullbacks):
+    """The primitive `name` with wrong pullbacks; the table is left as it was."""
+    right = PRIMITIVES[name]
+    wrong = primitive(*pullbacks)(right.__wrapped__)
+    PRIMITIVES[name] = right
+    return wrong
+
+
+WRONG = {
+    "softmax returns zeros": (planted("softmax", lambda y, x: lambda g: 0 * g), [normal(3, 5)], {}),
+    "group_norm returns zeros": (
+        planted("group_norm", lambda y, x, a, b, groups: lambda g: 0 * g, None, None),
+        [normal(2, 3, 3, 4), np.ones(4), np.zeros(4)],
+        {"groups": 2},
+    ),
+    "transpose is not turned back": (
+        planted("transpose", lambda y, x, axes: lambda g: g.transpose(axes)),
+        [normal(3, 3, 3)],
+        {"axes": (1, 2, 0)},
+    ),
+    "upsampling takes one of the four": (planted("upsample2", lambda y, x: lambda g: 4 * g[:, ::2, ::2]), [normal(1, 2, 2, 1)], {}),
+    "convolution without turning the kernel": (
+        planted(
+            "conv2d",
+            lambda y, x, w, b: lambda g: shifted_products(g, np.ascontiguousarray(w.swapaxes(2, 3))),
+            lambda y, x, w, b: lambda g: kernel_products(x, g, w.shape[0]),
+            lambda y, x, w, b: lambda g: g,
+        ),
+        [normal(1, 4, 4, 2), normal(3, 3, 2, 2), normal(2)],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong, args, static", WRONG.values(), ids=WRONG)
+def test_a_wrong_pullback_is_caught(wrong, args, static):
+    with pytest.raises(AssertionError, match="pullback to argument 0 is off by"):
+        check_pullback(lambda x: wrong(x, *args[1:], **static), args[:1])
+
+
+@pytest.mark.parametrize(
+    "name", ["softmax returns zeros", "group_norm returns zeros", "transpose is not turned back", "upsampling takes one of the four"]
+)
+def test_a_cotangent_of_ones_is_blind(name):
+    wrong, args, static = WRONG[name]
+    x = Tensor(args[0])
+    y = wrong(x, *args[1:], **static)
+    ones = np.ones(y.shape)
+    (pulled,) = pull_back(y, ones, [x])
+    np.testing.assert_allclose(pulled, central_differences(lambda *a: wrong(*a, **static), args, 0, ones, 1e-6), atol=1e-7)
+
+
+def test_the_worst_entry_is_named():
+    def spoiled(y, x):
+        def pulled(g):
+            g = 2 * g
+            g[1, 2] += 0.5
+            return g
+
+        return pulled
+
+    wrong = primitive(spoiled)(lambda x: 2 * x)
+    del PRIMITIVES["<lambda>"]
+    with pytest.raises(AssertionError, match=r"argument 0 .* entry \(1, 2\)"):
+        check_pullback(wrong, [normal(2, 3)])
+
+
+def test_a_nan_does_not_pass():
+    wrong = primitive(lambda y, x: lambda g: np.nan * g)(lambda x: 2 * x)
+    del PRIMITIVES["<lambda>"]
+    with pytest.raises(AssertionError):
+        check_pullback(wrong, [normal(2)])
+
+
+def test_float32_is_refused():
+    with pytest.raises(TypeError, match="float64"):
+        check_pullback(ops.exp, [normal(2).astype(np.float32)])
+
+
+def test_a_right_convolution_passes():
+    assert check_pullback(conv2d, WRONG["convolution without turning the kernel"][1]) < 1e-7

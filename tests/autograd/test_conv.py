@@ -1,0 +1,86 @@
+"""The fast convolution against its specification, a loop an index."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdps_ref.autograd import conv
+from mdps_ref.autograd.blas import add_product, product, row_sum
+from mdps_ref.autograd.ops import linear
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def conv2d_by_loops(x, w, b):
+    """The definition: y[p] = b + the sum over offsets d of x[p + d] @ w[d], zeros beyond the border."""
+    (n, h, wide, _), (k, _, _, c_out) = x.shape, w.shape
+    y = np.zeros((n, h, wide, c_out)) + b
+    for at, row, col, i, j in np.ndindex(n, h, wide, k, k):
+        r, c = row + i - k // 2, col + j - k // 2
+        if 0 <= r < h and 0 <= c < wide:
+            y[at, row, col] += x[at, r, c] @ w[i, j]
+    return y
+
+
+@pytest.mark.parametrize("block", [1, 7, 4096])
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-13)])
+def test_shifted_products_are_the_convolution(k, dtype, tolerance, block, monkeypatch):
+    monkeypatch.setattr(conv, "BLOCK", block)
+    x, w, b = (a.astype(dtype) for a in (normal(2, 6, 5, 3), normal(k, k, 3, 4), normal(4)))
+    y = conv.conv2d(x, w, b)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, conv2d_by_loops(x, w, b), rtol=0, atol=tolerance * np.abs(w).sum())
+
+
+@pytest.mark.parametrize("block", [3, 4096])
+def test_the_kernel_pullback_adds_up_over_blocks(block, monkeypatch):
+    monkeypatch.setattr(conv, "BLOCK", block)
+    x, g, w = normal(2, 4, 5, 3), normal(2, 4, 5, 2, seed=1), normal(3, 3, 3, 2, seed=2)
+    # the adjoint identity: <conv(x, w), g> = <w, pullback(g)>
+    np.testing.assert_allclose((conv.shifted_products(x, w) * g).sum(), (w * conv.kernel_products(x, g, 3)).sum(), rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 3, 5]))
+def test_the_input_pullback_is_the_adjoint(n, h, w, c_in, c_out, k):
+    x, z, kernel = normal(n, h, w, c_in), normal(n, h, w, c_out, seed=1), normal(k, k, c_in, c_out, seed=2)
+    pulled = conv.shifted_products(z, conv.turned(kernel))
+    np.testing.assert_allclose((conv.shifted_products(x, kernel) * z).sum(), (x * pulled).sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_it_moves_with_the_image():
+    x, w = np.zeros((1, 12, 12, 2)), normal(3, 3, 2, 3)
+    x[:, 4:7, 4:7] = normal(1, 3, 3, 2)
+    moved = np.roll(conv.shifted_products(x, w), (2, -1), axis=(1, 2))
+    np.testing.assert_allclose(conv.shifted_products(np.roll(x, (2, -1), axis=(1, 2)), w), moved, atol=1e-13)
+
+
+def test_one_by_one_is_a_linear_map():
+    x, w, b = normal(2, 3, 4, 5), normal(1, 1, 5, 6), normal(6)
+    np.testing.assert_allclose(conv.conv2d(x, w, b), linear(x, w[0, 0], b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("turn_a", [False, True])
+@pytest.mark.parametrize("turn_b", [False, True])
+def test_products_of_any_layout(dtype, turn_a, turn_b):
+    a = normal(4, 3).T.astype(dtype) if turn_a else normal(3, 4).astype(dtype)
+    b = normal(5, 4).T.astype(dtype) if turn_b else normal(4, 5).astype(dtype)
+    y = np.ones((3, 5), dtype)
+    add_product(a, b, y)
+    np.testing.assert_allclose(y, 1 + np.einsum("ik,kj->ij", a, b), rtol=1e-5)
+    np.testing.assert_allclose(product(a, b), np.einsum("ik,kj->ij", a, b), rtol=1e-5, atol=1e-6)
+
+
+def test_batched_products_broadcast():
+    a, b = normal(5, 1, 3, 4), normal(2, 4, 2)
+    np.testing.assert_allclose(product(a, b), np.einsum("nmik,mkj->nmij", np.repeat(a, 2, 1), b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (1, 4), (0, 2)])
+def test_row_sums(shape):
+    np.testing.assert_allclose(row_sum(normal(*shape)), normal(*shape).sum(axis=0), atol=1e-13)
