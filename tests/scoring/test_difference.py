@@ -1,0 +1,144 @@
+"""E15-E18: the maps, against examples by hand, twins in loops, and invariances."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mdps_ref.scoring.difference import absolute_difference, cosine_similarity, difference_map, feature_map, fuse, pixel_map, smooth
+from mdps_ref.scoring.separable import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
+
+
+def uniform(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, shape)
+
+
+@pytest.mark.equation("E15")
+def test_a_two_by_two_pixel_map_by_hand():
+    y = np.zeros((1, 2, 2, 3))
+    x_0 = y.copy()
+    x_0[0, 0, 1] = [0.2, 0, 0]  # 0.1 in [0, 1], 0.1 / 0.229 normalised, a third of that as the mean over channels
+    x_0[0, 1, 0] = [-0.2, -0.2, -0.2]
+    expected = [[0, 0.1 / 0.229 / 3], [0.1 * (1 / 0.229 + 1 / 0.224 + 1 / 0.225) / 3, 0]]
+    np.testing.assert_allclose(pixel_map(x_0, y)[0], expected, rtol=1e-12)
+
+
+@pytest.mark.equation("E15")
+def test_the_pixel_map_is_a_distance():
+    a, b, c = uniform(2, 4, 4, 3), uniform(2, 4, 4, 3, seed=1), uniform(2, 4, 4, 3, seed=2)
+    np.testing.assert_array_equal(pixel_map(a, a), 0)
+    np.testing.assert_allclose(pixel_map(a, b), pixel_map(b, a))
+    assert (pixel_map(a, c) <= pixel_map(a, b) + pixel_map(b, c) + 1e-12).all()
+    np.testing.assert_allclose(absolute_difference(a, b), np.mean([abs(a - b)[..., k] for k in range(3)], axis=0))
+
+
+def feature_map_by_loops(features_x, features_y, size):
+    """The definition: pool 3 x 3 counting the zeros beyond the border, 1 - cos, enlarge with the corners on each other, sum."""
+    total = np.zeros((len(features_x[0]), *size))
+    for a, b in zip(features_x, features_y, strict=True):
+        n, h, w, _ = a.shape
+        distance = np.zeros((n, h, w))
+        for i, r, c in np.ndindex(n, h, w):
+            window = np.s_[i, max(0, r - 1) : r + 2, max(0, c - 1) : c + 2]
+            u, v = a[window].sum(axis=(0, 1)) / 9, b[window].sum(axis=(0, 1)) / 9
+            distance[i, r, c] = 1 - u @ v / np.sqrt(u @ u * (v @ v))
+        for i, r, c in np.ndindex(n, *size):
+            y, x = r * (h - 1) / (size[0] - 1), c * (w - 1) / (size[1] - 1)
+            r0, c0 = min(int(y), h - 2), min(int(x), w - 2)
+            dy, dx = y - r0, x - c0
+            corners = distance[i, r0 : r0 + 2, c0 : c0 + 2]
+            total[i, r, c] += np.array([1 - dy, dy]) @ corners @ np.array([1 - dx, dx])
+    return total
+
+
+@pytest.mark.equation("E16")
+def test_the_feature_map_is_its_twin():
+    x, y = ([uniform(2, 4, 3, 5, seed=s), uniform(2, 2, 2, 3, seed=s + 1)] for s in (0, 2))
+    np.testing.assert_allclose(feature_map(x, y, (9, 7)), feature_map_by_loops(x, y, (9, 7)), atol=1e-12)
+
+
+@pytest.mark.equation("E16")
+def test_equal_images_have_no_feature_distance_and_a_scaled_feature_is_the_same():
+    features = [uniform(1, 4, 4, 5).astype(np.float32)]
+    np.testing.assert_array_equal(feature_map(features, features, (8, 8)), 0)
+    other = [uniform(1, 4, 4, 5, seed=1)]
+    np.testing.assert_allclose(
+        feature_map([3 * features[0].astype(float)], other, (8, 8)), feature_map([features[0].astype(float)], other, (8, 8)), rtol=1e-9
+    )
+    np.testing.assert_array_equal(feature_map([np.zeros((1, 2, 2, 3))], [np.zeros((1, 2, 2, 3))], (4, 4)), 0)
+
+
+def test_the_cosine_of_opposite_and_orthogonal_features():
+    a = np.array([1.0, 0.0]).reshape(1, 1, 1, 2)
+    assert cosine_similarity(a, -2 * a) == -1
+    assert cosine_similarity(a, a[..., ::-1]) == 0
+
+
+@pytest.mark.equation("E17")
+def test_both_maps_reach_eta_to_one_at_their_maxima():
+    pixels, features = abs(uniform(2, 4, 4)), abs(uniform(2, 4, 4, seed=1))
+    pixel_part = fuse(pixels, features, 3.0) - features
+    np.testing.assert_allclose(pixel_part.max(axis=(1, 2)), 3 * features.max(axis=(1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(fuse(100 * pixels, features, 3.0), fuse(pixels, features, 3.0), rtol=1e-12)
+
+
+@pytest.mark.equation("E17")
+def test_a_pixel_map_of_zeros_adds_nothing():
+    features = abs(uniform(1, 4, 4))
+    np.testing.assert_array_equal(fuse(np.zeros((1, 4, 4)), features, 7.0), features)
+
+
+@pytest.mark.equation("E17")
+def test_an_image_is_fused_alone():
+    pixels, features = abs(uniform(3, 4, 4)), abs(uniform(3, 4, 4, seed=1))
+    np.testing.assert_array_equal(fuse(pixels, features, 7.0)[1:2], fuse(pixels[1:2], features[1:2], 7.0))
+
+
+@pytest.mark.equation("E18")
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
+def test_smoothing_is_a_gaussian_with_a_mirrored_border(sigma):
+    maps = uniform(2, 20, 17)
+    expected = np.stack([ndimage.gaussian_filter(m, sigma, mode="mirror", truncate=4.0) for m in maps])
+    np.testing.assert_allclose(smooth(maps, sigma), expected, atol=1e-12)
+
+
+@pytest.mark.equation("E18")
+def test_smoothing_is_its_twin():
+    maps, sigma, radius = uniform(1, 6, 5), 0.7, 3
+    kernel = [np.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
+    expected = np.zeros((6, 5))
+    mirror = lambda i, n: (n - 1) - abs((n - 1) - abs(i))  # noqa: E731
+    for r, c in np.ndindex(6, 5):
+        for i, j in np.ndindex(7, 7):
+            expected[r, c] += kernel[i] * kernel[j] * maps[0, mirror(r + i - 3, 6), mirror(c + j - 3, 5)] / sum(kernel) ** 2
+    np.testing.assert_allclose(smooth(maps, sigma)[0], expected, atol=1e-12)
+
+
+@pytest.mark.equation("E18")
+@pytest.mark.parametrize("size, sigma", [(8, 1.0), (3, 4.0), (1, 2.0), (16, 0.0)])
+def test_a_constant_map_stays_and_no_smoothing_is_none(size, sigma):
+    np.testing.assert_allclose(smooth(np.full((1, size, size), 0.7), sigma), 0.7, rtol=1e-12)
+    if sigma == 0:
+        np.testing.assert_array_equal(smooth(uniform(1, size, size), 0.0), uniform(1, size, size))
+
+
+def test_the_matrices():
+    np.testing.assert_allclose(gaussian_matrix(9, 1.5).sum(axis=1), 1)
+    np.testing.assert_allclose(bilinear_matrix(3, 5) @ [0, 1, 2], [0, 0.5, 1, 1.5, 2])
+    np.testing.assert_allclose(mean3_matrix(3) @ [3, 6, 9], [3, 6, 5])
+    np.testing.assert_allclose(bilinear_matrix(1, 4), 1)
+
+
+def test_a_matrix_along_each_axis():
+    x, rows, columns = uniform(2, 3, 4, 5), uniform(6, 3), uniform(7, 4)
+    np.testing.assert_allclose(along_both_axes(x, rows, columns), np.einsum("rh,nhwc,kw->nrkc", rows, x, columns), atol=1e-12)
+
+
+@pytest.mark.equation("E17", "E18")
+def test_the_anomaly_map_of_equal_images_is_zero_and_shows_where_they_differ():
+    y = uniform(1, 16, 16, 3).astype(np.float32)
+    features = lambda images: [images[:, ::2, ::2]]  # noqa: E731
+    np.testing.assert_array_equal(difference_map(y, y, features, eta=7.0, sigma=1.0), 0)
+    x_0 = y.copy()
+    x_0[0, 4:6, 10:12] *= -1
+    peak = np.unravel_index(difference_map(x_0, y, features, eta=7.0, sigma=1.0)[0].argmax(), (16, 16))
+    assert 3 <= peak[0] <= 6 and 9 <= peak[1] <= 12
