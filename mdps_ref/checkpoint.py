@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -29,14 +28,14 @@ def load_checkpoint(path):
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give the checkpoint.npz of a run folder")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             about = json.loads(str(archive["about"]))
             groups = {}
             for key in archive.files:
                 group, slash, name = key.partition("/")
                 if slash:
                     groups.setdefault(group, {})[name] = archive[key]
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # the readers of zip, npy and JSON raise a dozen kinds for a broken file
         reason = type(error).__name__
         raise InputError(f"{path}: not a whole checkpoint of mdps_ref ({reason}); give the checkpoint.npz of a run folder") from error
     return groups, about

@@ -57,8 +57,8 @@ class Config:
     stage2_strength: float = 0.03
     mask_share: float = 0.05
 
-    eta: float = 7.0
-    feature_timestep: int = 50
+    eta: float = 0.5
+    feature_timestep: int = 5
     blur: float = 1 / 64
     image_score: str = "top_mean"
     false_positive_rate: float = 0.05
@@ -82,7 +82,7 @@ CHOICES = {"network": tuple(NETWORKS), "guidance": GUIDANCES, "image_score": tup
 RANGES = {
     "image_size": (8, 1024),
     "seed": (0, 2**63 - 1),
-    "held_out": (0.0, 0.9),
+    "held_out": (0.01, 0.9),
     "train_steps": (0, 10_000_000),
     "batch_size": (1, 4096),
     "learning_rate": (0.0, 1.0),
@@ -113,14 +113,22 @@ PRESETS = {
 
 def with_presets(settings):
     """These settings, under them those that suit the network, which is chosen by image size where none is named."""
+    settings = checked(settings)
     size = settings.get("image_size", Config.image_size)
-    fitting = "released" if not isinstance(size, int) or size > 128 else "small" if size > 32 else "tiny"
-    network = settings.get("network", fitting)
+    network = settings.get("network", "tiny" if size <= 32 else "small" if size <= 128 else "released")
     return {"network": network} | PRESETS.get(network, {}) | settings
 
 
 def make_config(settings):
-    """A Config of these settings, a dictionary.  Raises: InputError for a key that there is not, or a value of another type."""
+    """A Config of these settings, a dictionary.  Raises: as `checked`, and InputError for a value out of its range."""
+    return Config(**checked(settings))
+
+
+def checked(settings):
+    """`settings`, a whole number made a float where one is wanted.
+
+    Raises: InputError for a key that there is not, or a value of another type.
+    """
     types = typing.get_type_hints(Config)
     unknown = sorted(settings.keys() - types.keys())
     if unknown:
@@ -129,16 +137,22 @@ def make_config(settings):
     for name, value in values.items():
         if type(value) is not types[name]:
             raise InputError(f"{name} is {value!r}; it must be of type {types[name].__name__}")
-    return Config(**values)
+    return values
 
 
 def read_settings(path):
-    """The settings in a JSON file, a dictionary.  Raises: InputError that names the file if it is missing or no JSON object."""
+    """The settings in a JSON file, a dictionary.
+
+    Raises: InputError that names the file if it is missing, is no JSON object, or holds what `checked` refuses.
+    """
     path = pathlib.Path(path)
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: no readable JSON file of settings ({error})") from error
     if not isinstance(settings, dict):
         raise InputError(f'{path}: settings must be one JSON object, such as {{"samples": 8}}')
-    return settings
+    try:
+        return checked(settings)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -27,7 +27,8 @@ def whole_file(path):
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path}: could not be written ({reason}); free space there or choose another folder") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may be no such file, and no such folder
+            part.unlink()
 
 
 def write_text(path, text):

@@ -16,7 +16,7 @@ import mdps_ref
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.config import CHOICES, make_config, read_settings, with_presets
 from mdps_ref.data.folders import image_size, load_images, load_mask, read_category, split_held_out
-from mdps_ref.data.synthetic import DEFECTS, write_category
+from mdps_ref.data.synthetic import DEFECTS, check_request, write_category
 from mdps_ref.detect import calibrate, detect, make_model
 from mdps_ref.errors import InputError
 from mdps_ref.evaluate import evaluate
@@ -33,7 +33,7 @@ def main(argv=None):
     args = parser().parse_args(argv)
     try:
         result, folder = run(args)
-    except InputError as error:
+    except (InputError, OSError) as error:  # an OSError names its file, too: one that may not be looked at, say
         print(f"mdps_ref: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -77,12 +77,13 @@ def run(args):
     xp = find_backend(args.backend)
     config = requested_config(args)
     folder = open_run_folder(args.out, args.resume, f"{config.category}-{config.image_size}")
+    loaded = load_weights(config.weights, config, xp) if config.weights else None  # before anything is written
     seconds = {}
     with timed(seconds, "reading"):
         images = read_images(config, folder)
         write_json(folder / "config.json", dataclasses.asdict(config))
     with timed(seconds, "training"):
-        weights, log = trained_weights(config, images.train, folder, xp, args.resume)
+        weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, args.resume)
     model = make_model(weights, config)
     with timed(seconds, "calibration"):
         mask_threshold, held_out_scores = calibrate(model, images.held_out, images.held_out_names, config)
@@ -145,13 +146,19 @@ class RunImages:
 def read_images(config, folder):
     """Read all images of a run before anything else is done, so that a broken one is found first.
 
-    Without config.data the synthetic set is drawn into the run folder.
+    Without config.data the synthetic set is drawn into the run folder; its settings go there first, so that a drawing that was broken
+    off can be resumed.
     """
     root = config.data or folder / "synthetic"
     if not config.data:
+        check_request(config.category, SYNTHETIC["size"])
+        write_json(folder / "config.json", dataclasses.asdict(config))
         write_category(root, config.category, seed=config.seed, **SYNTHETIC)
     category = read_category(root, config.category)
-    train_items, held_out_items = split_held_out(category.train, config.held_out, config.seed)
+    try:
+        train_items, held_out_items = split_held_out(category.train, config.held_out, config.seed)
+    except InputError as error:
+        raise InputError(f"{category.root}: {error}") from None
     size = config.image_size
     return RunImages(
         train=load_images(train_items, size),
@@ -171,12 +178,10 @@ def true_mask(item, size):
 
 
 def trained_weights(config, images, folder, xp, resume):
-    """The running mean of the weights, on the device, and the training log: loaded, or trained from the start or a checkpoint on.
+    """The running mean of the weights, on the device, and the training log, trained from the start or a checkpoint on.
 
     Shapes: images (M, H, W, 3) -> {name: array}, (steps, 2), loss and gradient norm.
     """
-    if config.weights:
-        return load_weights(config.weights, config, xp), np.zeros((0, 2))
     checkpoint = folder / "checkpoint.npz"
     state = resume_training(checkpoint, config, xp) if resume and checkpoint.exists() else None
     state = train(config, images, folder, xp, state)

@@ -72,8 +72,9 @@ def train_step(state, images, config, xp):
     value, gradients = value_and_gradient(loss, state.weights)
     gradients, length = clip_by_global_norm(gradients, config.clip_norm)
     state.log.append((float(value), length))
-    if not math.isfinite(state.log[-1][0]):
-        raise InputError(f"learning_rate {config.learning_rate}: the loss became {float(value)} at step {state.step}; lower it")
+    if not all(map(math.isfinite, state.log[-1])):
+        became = f"the loss became {float(value)} with a gradient of length {length}"
+        raise InputError(f"learning_rate {config.learning_rate}: {became} at step {state.step}; lower it")
     adam_step(state.weights, gradients, state.first, state.second, state.step, rate=config.learning_rate, decay=config.weight_decay)
     ema_step(state.mean, state.weights, state.step, config.ema_horizon)
 
@@ -97,15 +98,18 @@ def train(config, images, folder, xp, state=None):
 
 
 def save_training(folder, state, config):
-    """Write checkpoint.npz, and train.csv (step, loss per pixel value, gradient norm), each whole or not at all."""
-    groups = {group: {name: to_host(array) for name, array in getattr(state, group).items()} for group in ARRAYS}
-    groups["training"] = {"log": np.array(state.log).reshape(-1, 2)}
-    save_checkpoint(folder / "checkpoint.npz", groups, {"config": dataclasses.asdict(config), "step": state.step})
+    """Write train.csv (step, loss per pixel value, gradient norm) and checkpoint.npz, each whole or not at all.
+
+    The checkpoint comes last: killed between the two, training goes on from the one before and writes both again.
+    """
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["step", "loss", "gradient_norm"])
     rows.writerows([step, f"{loss:.6g}", f"{length:.6g}"] for step, (loss, length) in enumerate(state.log, 1))
     write_text(folder / "train.csv", table.getvalue())
+    groups = {group: {name: to_host(array) for name, array in getattr(state, group).items()} for group in ARRAYS}
+    groups["training"] = {"log": np.array(state.log).reshape(-1, 2)}
+    save_checkpoint(folder / "checkpoint.npz", groups, {"config": dataclasses.asdict(config), "step": state.step})
 
 
 def resume_training(path, config, xp):

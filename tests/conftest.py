@@ -1,0 +1,54 @@
+"""What several test files share: the expectation of a one-line error, and the settings of a run that takes a moment."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from mdps_ref.config import make_config
+from mdps_ref.errors import InputError
+
+QUICK = {
+    "image_size": 16,
+    "network": "tiny",
+    "train_steps": 3,
+    "batch_size": 2,
+    "checkpoint_every": 2,
+    "start": 60,
+    "stride": 30,
+    "samples": 1,
+}
+
+
+@contextlib.contextmanager
+def _fails_with(*parts):
+    """Expect an InputError of one line that holds every part."""
+    with pytest.raises(InputError) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [part for part in parts if str(part) not in message] == [], message
+
+
+@pytest.fixture(scope="session")
+def fails_with():
+    """fails_with(*parts): a context that expects an InputError of one line that holds every part."""
+    return _fails_with
+
+
+@pytest.fixture
+def quick_settings():
+    """Settings, a fresh dictionary, with which every stage of a run takes a moment."""
+    return dict(QUICK)
+
+
+@pytest.fixture(scope="session")
+def quick_config():
+    """quick_config(**settings): the Config of such a run, with these settings changed."""
+    return lambda **settings: make_config(QUICK | settings)
+
+
+@pytest.fixture(scope="session")
+def some_images():
+    """some_images(count, size=16): random images on the host.  Shapes: -> (count, size, size, 3) float32.  Range: [-1, 1]."""
+    return lambda count, size=16: np.random.default_rng(count).uniform(-1, 1, (count, size, size, 3)).astype(np.float32)

@@ -10,7 +10,6 @@ from scipy.linalg import blas
 from mdps_ref.backend import array_module
 
 _GEMM = {np.dtype("float32"): blas.sgemm, np.dtype("float64"): blas.dgemm}
-_GEMV = {np.dtype("float32"): blas.sgemv, np.dtype("float64"): blas.dgemv}
 
 
 def product(a, b):
@@ -18,9 +17,9 @@ def product(a, b):
     xp = array_module(a, b)
     if xp is not np or a.dtype not in _GEMM or a.dtype != b.dtype:
         return a @ b
+    if a.ndim == b.ndim == 2:
+        return add_product(a, b, np.empty((len(a), b.shape[1]), a.dtype), keep=False)
     y = np.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), a.dtype)
-    if y.ndim == 2:
-        return add_product(a, b, y, keep=False)
     a, b = (np.broadcast_to(m, (*y.shape[:-2], *m.shape[-2:])) for m in (a, b))
     for at in np.ndindex(y.shape[:-2]):
         add_product(a[at], b[at], y[at], keep=False)
@@ -39,12 +38,17 @@ def add_product(a, b, y, keep=True):
     return y
 
 
-def row_sum(rows):
-    """The sum of all rows, as a product with ones: about ten times as fast as NumPy's sum.  Shapes: (P, C) -> (C)."""
-    xp = array_module(rows)
-    if xp is not np or rows.dtype not in _GEMV or not rows.size:
-        return rows.sum(axis=0)
-    return _GEMV[rows.dtype](1.0, np.ascontiguousarray(rows).T, np.ones(len(rows), rows.dtype))
+def row_sums(x):
+    """The sum of all rows of each matrix.  Shapes: (N, P, C) -> (N, C).
+
+    On the host one half of the rows is folded onto the other, again and again: as exact as pairwise summation, and about
+    three times as fast as NumPy's sum over an axis that is not the last.
+    """
+    if array_module(x) is np:
+        while x.shape[1] > 8 and x.shape[1] % 2 == 0:
+            half = x.shape[1] // 2
+            x = x[:, :half] + x[:, half:]
+    return x.sum(axis=1)
 
 
 def _fortran(m):

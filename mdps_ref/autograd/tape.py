@@ -8,7 +8,7 @@ no_grad: guidance wraps x_t and pays for no weight gradient, training wraps the 
 import functools
 import math
 
-from mdps_ref.autograd.blas import row_sum
+from mdps_ref.autograd.blas import row_sums
 from mdps_ref.backend import array_module
 
 PRIMITIVES = {}
@@ -114,7 +114,7 @@ def _summed_over_leading(g, count):
     """The sum over the first `count` axes."""
     if count == 0:
         return g
-    return row_sum(g.reshape(math.prod(g.shape[:count]), -1)).reshape(g.shape[count:])
+    return row_sums(g.reshape(1, math.prod(g.shape[:count]), -1)).reshape(g.shape[count:])
 
 
 def _summed_to(shape, pullback):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdps_ref.autograd import conv
-from mdps_ref.autograd.blas import add_product, product, row_sum
+from mdps_ref.autograd.blas import add_product, product, row_sums
 from mdps_ref.autograd.ops import linear
 
 
@@ -81,6 +81,6 @@ def test_batched_products_broadcast():
     np.testing.assert_allclose(product(a, b), np.einsum("nmik,mkj->nmij", np.repeat(a, 2, 1), b), rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(7, 3), (1, 4), (0, 2)])
+@pytest.mark.parametrize("shape", [(2, 7, 3), (1, 1, 4), (2, 0, 2), (3, 16, 2), (1, 96, 5)])
 def test_row_sums(shape):
-    np.testing.assert_allclose(row_sum(normal(*shape)), normal(*shape).sum(axis=0), atol=1e-13)
+    np.testing.assert_allclose(row_sums(normal(*shape)), np.einsum("npc->nc", normal(*shape)), atol=1e-13)

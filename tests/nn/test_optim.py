@@ -1,0 +1,157 @@
+"""Adam against a scalar twin in loops and the closed form of its first step; clipping and the running mean by what they claim."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mdps_ref.nn import optim
+
+SHAPES = {"kernel": (3, 2), "bias": (4,), "scale": ()}
+RATE = 0.01
+
+
+def some(seed):
+    """A dictionary of random arrays, float64."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape) for name, shape in SHAPES.items()}
+
+
+def take_steps(weights, gradients, **settings):
+    """Adam from fresh moments over a list of gradients; returns the changed weights."""
+    weights = {name: w.copy() for name, w in weights.items()}
+    first, second = optim.zeros_like(weights), optim.zeros_like(weights)
+    for step, g in enumerate(gradients, 1):
+        optim.adam_step(weights, g, first, second, step, **settings)
+    return weights
+
+
+def adam_by_loops(w, gradients, rate, l2=0.0, decay=0.0, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """Algorithm 1 of Kingma & Ba and Algorithm 2 of Loshchilov & Hutter, letter for letter, for one number: the specification."""
+    m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        g = g + l2 * w
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        m_hat = m / (1 - beta1**t)
+        v_hat = v / (1 - beta2**t)
+        w = w - (rate * m_hat / (math.sqrt(v_hat) + epsilon) + rate * decay * w)
+    return w
+
+
+SETTINGS = [{}, {"l2": 0.3}, {"decay": 0.3}, {"l2": 0.1, "decay": 0.2, "beta1": 0.5, "beta2": 0.9, "epsilon": 0.1}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_adam_is_its_algorithm(settings):
+    weights, gradients = some(0), [some(k) for k in range(1, 8)]
+    after = take_steps(weights, gradients, rate=RATE, **settings)
+    for name, w in weights.items():
+        for at in np.ndindex(w.shape):
+            expected = adam_by_loops(w[at], [g[name][at] for g in gradients], RATE, **settings)
+            assert after[name][at] == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+def test_the_first_step_is_the_rate_whatever_the_gradients_size(size):
+    """Without epsilon the first step is rate * sign(g): both moments are their corrections times g and g squared."""
+    weights, g = some(0), {name: size * a for name, a in some(1).items()}
+    after = take_steps(weights, [g], rate=RATE, epsilon=0.0)
+    for name in SHAPES:
+        np.testing.assert_allclose(weights[name] - after[name], RATE * np.sign(g[name]), rtol=1e-9)
+
+
+def test_no_gradient_moves_nothing():
+    weights = some(0)
+    after = take_steps(weights, [optim.zeros_like(weights)] * 3, rate=RATE)
+    assert all((after[name] == weights[name]).all() for name in SHAPES)
+
+
+def test_decoupled_decay_shrinks_and_l2_steps_by_the_rate():
+    """Where the gradient is zero: decay leaves w (1 - rate * decay) a step; L2 is Adam's whole gradient, so its size cancels."""
+    weights = some(0)
+    still = [optim.zeros_like(weights)] * 3
+    decayed = take_steps(weights, still, rate=RATE, decay=0.5)
+    pulled = take_steps(weights, still[:1], rate=RATE, l2=0.5, epsilon=0.0)
+    for name, w in weights.items():
+        np.testing.assert_allclose(decayed[name], w * (1 - RATE * 0.5) ** 3, rtol=1e-12)
+        np.testing.assert_allclose(pulled[name], w - RATE * np.sign(w), rtol=1e-9)
+
+
+def test_adam_works_in_place_and_keeps_the_type():
+    weights = {name: w.astype(np.float32) for name, w in some(0).items() if w.ndim}
+    first, second = optim.zeros_like(weights), optim.zeros_like(weights)
+    held = [(group[name], name) for group in (weights, first, second) for name in group]
+    before = {name: w.copy() for name, w in weights.items()}
+    gradients = {name: np.ones_like(w) for name, w in weights.items()}
+    optim.adam_step(weights, gradients, first, second, 1, rate=RATE, decay=0.1)
+    assert all(array.dtype == np.float32 for array, _ in held)
+    assert [any(array is group[name] for group in (weights, first, second)) for array, name in held] == [True] * len(held)
+    assert all((weights[name] != before[name]).all() for name in weights)
+    assert all((g == 1).all() for g in gradients.values())
+
+
+# Clipping
+
+
+def as_one(gradients):
+    return np.concatenate([np.ravel(g) for g in gradients.values()])
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1.0, 2.0, 100.0])
+def test_clipping_keeps_the_direction_and_never_lengthens(limit):
+    for seed in range(20):
+        gradients = {name: g * 10.0 ** (seed - 10) for name, g in some(seed).items()}
+        clipped, length = optim.clip_by_global_norm(gradients, limit)
+        before, after = as_one(gradients), as_one(clipped)
+        assert length == pytest.approx(np.linalg.norm(before), rel=1e-12)
+        assert np.linalg.norm(after) == pytest.approx(min(limit, length), rel=1e-12)
+        assert before @ after == pytest.approx(np.linalg.norm(before) * np.linalg.norm(after), rel=1e-12)
+
+
+def test_what_is_short_enough_passes_to_the_bit():
+    gradients = some(0)
+    clipped, length = optim.clip_by_global_norm(gradients, optim.global_norm(gradients))
+    assert all((clipped[name] == g).all() for name, g in gradients.items())
+    assert length == optim.global_norm(gradients)
+
+
+def test_zero_gradients_are_not_divided_by():
+    clipped, length = optim.clip_by_global_norm(optim.zeros_like(some(0)), 0.0)
+    assert length == 0 and not as_one(clipped).any()
+
+
+# The running mean
+
+
+def test_the_mean_of_constant_weights_is_constant():
+    weights = some(0)
+    mean = {name: w.copy() for name, w in weights.items()}
+    for step in range(1, 30):
+        optim.ema_step(mean, weights, step)
+    assert all((mean[name] == w).all() for name, w in weights.items())
+
+
+def test_the_mean_is_a_weighted_mean_of_all_it_saw():
+    """Unrolled: what was seen at step k has weight (1 - f_k) times every later f; the start has the product of all f."""
+    horizon, steps = 0.9, 120
+    seen = [some(step) for step in range(steps + 1)]
+    mean = {name: w.copy() for name, w in seen[0].items()}
+    for step in range(1, steps + 1):
+        optim.ema_step(mean, seen[step], step, horizon)
+    factors = [min(horizon, (1 + step) / (10 + step)) for step in range(1, steps + 1)]
+    shares = [math.prod(factors)] + [(1 - f) * math.prod(factors[k + 1 :]) for k, f in enumerate(factors)]
+    assert sum(shares) == pytest.approx(1)
+    assert factors[0] < horizon == factors[-1]
+    for name in SHAPES:
+        expected = sum(share * w[name] for share, w in zip(shares, seen, strict=True))
+        np.testing.assert_allclose(mean[name], expected, rtol=1e-10)
+
+
+def test_the_mean_is_kept_in_place_and_the_weights_left_alone():
+    weights, mean = some(1), some(2)
+    held = dict(mean)
+    before = {name: w.copy() for name, w in weights.items()}
+    optim.ema_step(mean, weights, 1)
+    assert all(mean[name] is held[name] for name in ("kernel", "bias"))
+    assert all((weights[name] == before[name]).all() for name in weights)

@@ -1,0 +1,173 @@
+"""The array module against a pretend device, and the random streams against their key and the normal law."""
+
+import importlib
+import itertools
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from mdps_ref import backend
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A pretend array module "device", whose ndarray holds its values on the other side of `get`."""
+
+    class ndarray:
+        def __init__(self, values):
+            self.values = values
+
+        def get(self):
+            return self.values
+
+    ndarray.__module__ = "device.core"
+    module = types.ModuleType("device")
+    module.ndarray = ndarray
+    module.asarray = lambda values: values if isinstance(values, ndarray) else ndarray(values)
+    monkeypatch.setitem(sys.modules, "device", module)
+    return module
+
+
+# The array module
+
+
+def test_the_module_is_the_one_that_made_the_arrays(device):
+    assert backend.array_module(np.ones(2), 3, np.zeros((), np.float32), 0.5) is np
+    assert backend.array_module(np.float32(1), np.ones(2)) is np
+    assert backend.array_module(device.asarray(np.ones(2)), 3, 0.5) is device
+
+
+def test_numbers_alone_are_numpys():
+    assert backend.array_module(1, 2.0, True) is np
+
+
+def test_host_and_device_arrays_do_not_mix(device):
+    for arrays in itertools.permutations((np.ones(2), device.asarray(np.ones(2)), 1.0)):
+        with pytest.raises(TypeError, match="device and numpy are mixed; move them with to_device or to_host"):
+            backend.array_module(*arrays)
+
+
+@pytest.mark.parametrize("nothing", [[1.0, 2.0], (1.0,), None, "ones", {"a": 1}], ids=lambda value: type(value).__name__)
+def test_what_is_no_array_is_refused(nothing):
+    with pytest.raises(TypeError, match=f"expected arrays, got .*{type(nothing).__name__}"):
+        backend.array_module(nothing)
+    with pytest.raises(TypeError):
+        backend.array_module(np.ones(2), nothing)
+    with pytest.raises(TypeError):
+        backend.to_host(nothing)
+
+
+def test_arrays_go_to_the_device_and_come_back(device):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    there = backend.to_device(x, device)
+    assert isinstance(there, device.ndarray)
+    assert backend.to_device(there, device) is there
+    assert backend.to_host(there) is x
+    assert backend.to_host(x) is x
+    assert backend.to_device(x, np) is x
+
+
+# The backend by name
+
+
+def cupy_that(count):
+    """A pretend CuPy whose count of devices is asked by calling `count`."""
+    runtime = types.SimpleNamespace(getDeviceCount=count)
+    return types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """install(cupy): let the import of cupy give this module, or raise this error."""
+
+    def importing(cupy):
+        def import_module(name):
+            assert name == "cupy"
+            if isinstance(cupy, Exception):
+                raise cupy
+            return cupy
+
+        monkeypatch.setattr(importlib, "import_module", import_module)
+
+    return importing
+
+
+def no_device():
+    raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected\nmore about it")
+
+
+BANNER = ImportError("\n=====\nFailed to import CuPy.\n\nOriginal error:\n  libcuda.so.1\n=====\n")
+WITHOUT_GPU = {
+    "not installed": (ModuleNotFoundError("No module named 'cupy'"), "No module named 'cupy'"),
+    "no device": (cupy_that(no_device), "cudaErrorNoDevice: no CUDA-capable device is detected"),
+    "not importable": (BANNER, "Failed to import CuPy."),
+    "a driver that says nothing": (OSError(), "OSError"),
+}
+
+
+@pytest.mark.parametrize("cupy, reason", WITHOUT_GPU.values(), ids=WITHOUT_GPU)
+def test_without_a_gpu_cupy_is_one_line_and_auto_is_numpy(cupy, reason, install, fails_with):
+    install(cupy)
+    assert backend.find_backend("auto") is np
+    assert backend.find_backend("numpy") is np
+    with fails_with("backend 'cupy'", reason, "or use numpy"):
+        backend.find_backend("cupy")
+
+
+def test_with_a_gpu_auto_is_cupy(install):
+    cupy = cupy_that(lambda: 1)
+    install(cupy)
+    assert backend.find_backend("auto") is cupy
+    assert backend.find_backend("cupy") is cupy
+    assert backend.find_backend("numpy") is np
+
+
+def test_an_unknown_backend_is_refused(fails_with):
+    with fails_with("'torch'", "numpy, cupy, auto"):
+        backend.find_backend("torch")
+
+
+# Random streams
+
+KEY = (3, "stage 1", "test/good/000", 2)
+
+
+def test_the_same_key_gives_the_same_numbers():
+    np.testing.assert_array_equal(backend.random_stream(*KEY).random(100), backend.random_stream(*KEY).random(100))
+    image = np.random.default_rng(0).integers(9)
+    assert backend.random_stream(np.int64(3), "a", "b", image).random() == backend.random_stream(3, "a", "b", int(image)).random()
+
+
+def test_no_parts_of_the_key_can_be_confused():
+    keys = [KEY, (4, *KEY[1:]), (3, "stage 2", *KEY[2:]), (*KEY[:2], "test/good/001", 2), (*KEY[:3], 3)]
+    keys += [(3, "", "", 0), (3, "a", "", 0), (3, "", "a", 0), (3, "a, b", "", 0), (3, "a", "b", 0), (30, "", "", 0), (3, "", "", 30)]
+    assert len({backend.random_stream(*key).random() for key in keys}) == len(keys)
+
+
+def test_streams_are_uncorrelated():
+    """Of 45 pairs of streams that differ in one step of one part, no correlation is past 5 standard deviations."""
+    streams = np.array([backend.random_stream(0, "stage 1", "a", sample).standard_normal(4000) for sample in range(10)])
+    correlation = np.corrcoef(streams) - np.eye(10)
+    assert abs(correlation).max() < 5 / np.sqrt(4000)
+
+
+def test_a_stream_does_not_see_the_draws_of_others():
+    alone = backend.random_stream(*KEY).random(6)
+    np.random.seed(1)
+    mine, other = backend.random_stream(*KEY), backend.random_stream(3, "stage 2")
+    parts = []
+    for _ in range(3):
+        other.standard_normal(17)
+        np.random.random(3)
+        parts.append(mine.random(2))
+    np.testing.assert_array_equal(np.concatenate(parts), alone)
+
+
+def test_normal_draws_have_normal_moments():
+    """Mean 0, variance 1, skewness 0 and kurtosis 3, within 5 standard errors of each."""
+    n = 100_000
+    x = backend.random_stream(0, "moments").standard_normal(n)
+    errors = [x.mean(), x.var() - 1, (x**3).mean(), (x**4).mean() - 3]
+    assert np.all(np.abs(errors) < 5 * np.sqrt(np.array([1, 2, 15, 96]) / n)), errors

@@ -1,0 +1,304 @@
+"""Every image alone, normal pixels led back to themselves, thresholds from held-out images; and the metrics of maps made by hand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mdps_ref import detect
+from mdps_ref.evaluate import evaluate, metrics_of
+from mdps_ref.nn.unet import init_unet
+
+NAMES = ["test/a/000", "test/a/001", "test/b/000", "test/good/000", "test/good/001"]
+ROUNDING = 1e-5  # of values around 1, where products of another number of rows may add up in another order; 7e-7 was seen
+
+
+@pytest.fixture(scope="module")
+def make_model():
+    """make_model(config): a model with random weights, none of which is zero, so that it predicts some noise and has some slope."""
+
+    def make(config):
+        rng = np.random.default_rng(0)
+        weights = init_unet(config.unet())
+        return detect.make_model({name: w + rng.normal(0, 0.05, w.shape).astype(w.dtype) for name, w in weights.items()}, config)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def images(some_images):
+    return some_images(5)
+
+
+def assert_same(one, other, at=slice(None), kept=None):
+    """That Maps or Detections agree to rounding, the images of the second taken at `at`; or image `kept` of one, and the other's first."""
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, detect.Maps):
+            assert_same(a, b, at, kept)
+        else:
+            a, b = (a, b[at]) if kept is None else (a[kept], b[0])
+            assert a.dtype == b.dtype == np.float32
+            np.testing.assert_allclose(a, b, rtol=ROUNDING, atol=ROUNDING, err_msg=field.name)
+
+
+def differ(one, other):
+    """Whether two Maps of the same first image differ by more than rounding in the sample they show."""
+    return abs(one.x_0[0] - other.x_0[0]).max() > 0.001
+
+
+# Every image alone
+
+
+@pytest.fixture(scope="module")
+def together(make_model, images, quick_config):
+    """The model, the config, a threshold, and the Detection of all images at once, 2 samples an image.
+
+    The threshold lies in the widest gap between the middle values of the maps, so that rounding moves no pixel past it.
+    """
+    config = quick_config(samples=2)
+    model = make_model(config)
+    values = np.sort(detect.run_chains(model, images, NAMES, config, "stage 1").anomaly, axis=None)
+    middle = values[len(values) // 3 : -len(values) // 3]
+    widest = np.diff(middle).argmax()
+    threshold = float(middle[widest : widest + 2].mean())
+    return model, config, threshold, detect.detect(model, images, NAMES, config, threshold)
+
+
+def test_the_order_of_the_images_does_not_matter(together, images):
+    model, config, threshold, found = together
+    order = [3, 1, 4, 0, 2]
+    assert_same(detect.detect(model, images[order], [NAMES[i] for i in order], config, threshold), found, order)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 64])
+def test_how_many_chains_run_at_once_does_not_matter(at_once, together, images, monkeypatch):
+    model, config, threshold, found = together
+    monkeypatch.setattr(detect, "CHAINS_AT_ONCE", at_once)
+    assert_same(detect.detect(model, images, NAMES, config, threshold), found)
+
+
+def test_the_other_images_do_not_matter(together, images):
+    model, config, threshold, found = together
+    for others in (images[:0], np.ones_like(images[:2]), -images[3:4]):
+        among = np.concatenate([images[2:3], others])
+        names = [NAMES[2], "x", "y"][: len(among)]
+        assert_same(found, detect.detect(model, among, names, config, threshold), kept=2)
+
+
+def test_the_name_keys_the_noise(together, images):
+    model, config, threshold, found = together
+    renamed = detect.detect(model, images[:1], ["another"], config, threshold)
+    assert differ(renamed.plain, found.plain)
+
+
+def test_each_kind_of_chain_has_a_strength_of_its_own(together, images):
+    model, config, threshold, found = together
+    stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, stage1_strength=1.0), threshold)
+    assert_same(stronger.plain, found.plain)
+    assert differ(stronger.stage1, found.stage1)
+    stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, stage2_strength=1.0), threshold)
+    assert_same(stronger.plain, found.plain)
+    assert_same(stronger.stage1, found.stage1)
+    assert differ(stronger.masked, found.masked)
+
+
+def test_each_kind_of_chain_has_noise_of_its_own(together, images):
+    model, config, _, _ = together
+    config = dataclasses.replace(config, stage1_strength=0.0, stage2_strength=0.0)
+    plain, stage1, stage2 = (detect.run_chains(model, images, NAMES, config, kind) for kind in ("plain", "stage 1", "stage 2"))
+    assert differ(plain, stage1) and differ(stage1, stage2) and differ(stage2, plain)
+
+
+# The mask
+
+
+def test_normal_pixels_come_back_as_they_were_and_suspected_ones_do_not(make_model, images, quick_config):
+    config = quick_config()
+    mask = np.zeros((5, 16, 16, 1), np.float32)
+    mask[:, 4:9, 3:12] = 1
+    maps = detect.run_chains(make_model(config), images, NAMES, config, "stage 2", mask)
+    change = abs(maps.x_0 - images)
+    assert (change * (1 - mask)).max() < ROUNDING
+    assert (change * mask).max() > 0.1
+    np.testing.assert_array_equal(maps.suspected, mask[..., 0])
+
+
+def test_the_mask_is_where_stage_1_exceeds_the_threshold(together):
+    _, _, threshold, found = together
+    np.testing.assert_array_equal(found.masked.suspected, found.stage1.anomaly > threshold)
+    assert 0 < found.masked.suspected.mean() < 1
+    assert found.stage1.suspected.all() and found.plain.suspected.all()
+
+
+def test_without_suspicion_the_image_comes_back_and_scores_nothing(make_model, images, quick_config):
+    config = quick_config(samples=2)
+    found = detect.detect(make_model(config), images, NAMES, config, threshold=np.inf)
+    np.testing.assert_allclose(found.masked.x_0, images, atol=ROUNDING)
+    assert found.masked.anomaly.max() < 0.01 * found.plain.anomaly.max()
+
+
+# Samples
+
+
+def test_one_sample_has_no_spread_and_several_have_some(together, make_model, images, quick_config):
+    one = detect.detect(make_model(quick_config()), images, NAMES, quick_config(), 0.5)
+    assert not any(maps.spread.any() for maps in (one.plain, one.stage1, one.masked))
+    *_, two = together
+    assert all(maps.spread.any() for maps in (two.plain, two.stage1, two.masked))
+
+
+def test_more_samples_leave_the_first_as_it_was_and_maps_are_means(together, make_model, images, quick_config):
+    """Of two maps a and b the mean is m and the deviation s = |a - b| / 2, so b = 2 m - a and |m - a| = s."""
+    *_, two = together
+    one = detect.detect(make_model(quick_config()), images, NAMES, quick_config(), 0.5)
+    np.testing.assert_allclose(one.plain.x_0, two.plain.x_0, atol=ROUNDING)
+    np.testing.assert_allclose(one.plain.difference, abs(one.plain.x_0 - images).mean(axis=-1), atol=ROUNDING)
+    np.testing.assert_allclose(abs(two.plain.anomaly - one.plain.anomaly), two.plain.spread, atol=ROUNDING)
+    assert abs(two.plain.difference - one.plain.difference).max() > 0.001
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_the_threshold_leaves_the_share_of_held_out_pixels_suspected(share, make_model, images, quick_config):
+    config = quick_config(mask_share=share)
+    model = make_model(config)
+    threshold, scores = detect.calibrate(model, images, NAMES, config)
+    found = detect.detect(model, images, NAMES, config, threshold)
+    suspected = found.masked.suspected.mean()
+    assert share - 2 / found.masked.suspected.size <= suspected <= share
+    np.testing.assert_allclose(found.masked.score, scores, rtol=ROUNDING)
+
+
+def test_calibration_needs_held_out_images(make_model, images, quick_config):
+    with pytest.raises(ValueError):
+        detect.calibrate(make_model(quick_config()), images[:0], [], quick_config())
+
+
+EXTREMES = [
+    {"start": 0},
+    {"start": 999, "stride": 1000},
+    {"blur": 0.0},
+    {"blur": 0.25},
+    {"eta": 0.0},
+    {"guidance": "squared_norm"},
+    {"feature_timestep": 0},
+    {"feature_timestep": 999},
+    {"image_score": "max"},
+    {"image_score": "softmax_top_500"},
+    {"image_size": 8},
+    {"image_size": 16, "network": "small"},
+]
+
+
+@pytest.mark.parametrize("settings", EXTREMES, ids=str)
+def test_settings_at_the_ends_of_their_ranges_give_numbers(settings, make_model, some_images, quick_config):
+    config = quick_config(**settings)
+    images = some_images(2, config.image_size)
+    found = detect.detect(make_model(config), images, NAMES[:2], config, 0.5)
+    for maps in (found.plain, found.stage1, found.masked):
+        assert maps.x_0.shape == images.shape
+        assert maps.anomaly.shape == maps.spread.shape == maps.difference.shape == maps.suspected.shape == images.shape[:3]
+        assert maps.score.shape == (2,)
+        assert all(np.isfinite(getattr(maps, field.name)).all() for field in dataclasses.fields(maps))
+
+
+# Against the truth
+
+
+def by_hand(anomaly, score=None, difference=None):
+    """Maps with these values.  Shapes: anomaly, difference (N, H, W), score (N), the largest anomaly if not given."""
+    anomaly = np.asarray(anomaly, np.float32)
+    difference = anomaly if difference is None else np.asarray(difference, np.float32)
+    score = anomaly.max(axis=(1, 2)) if score is None else np.asarray(score, np.float32)
+    return detect.Maps(anomaly[..., None], difference, anomaly, 0 * anomaly, score, np.ones_like(anomaly))
+
+
+def of_all(maps):
+    return detect.Detection(maps, maps, maps)
+
+
+LABELS = [True, True, False, False]
+TRUTHS = np.zeros((4, 12, 12), bool)
+TRUTHS[0, 2:5, 3:9] = TRUTHS[1, 7:9, 1:3] = True
+
+
+def test_perfect_maps_score_1_and_their_opposite_0(quick_config):
+    perfect = evaluate(of_all(by_hand(TRUTHS)), [0.0, 0.1], LABELS, list(TRUTHS), quick_config())["mdps"]
+    for name in ("image_auroc", "image_average_precision", "pixel_auroc", "aupro", "f1"):
+        assert perfect[name] == pytest.approx(1), name
+    wrong = metrics_of(by_hand(1 - TRUTHS.astype(float), [0, 0, 1, 1]), LABELS, list(TRUTHS))
+    assert (wrong["image_auroc"], wrong["pixel_auroc"], wrong["aupro"]) == (0, 0, 0)
+
+
+def test_contrast_is_the_ratio_of_the_differences():
+    """0.1 everywhere in good images, 0.6 under the true masks; around them 9, which counts for neither."""
+    difference = np.where(TRUTHS, 0.6, 9.0)
+    difference[2:] = 0.1
+    metrics = metrics_of(by_hand(TRUTHS, difference=difference), LABELS, list(TRUTHS))
+    assert metrics["good_difference"] == pytest.approx(0.1)
+    assert metrics["defect_difference"] == pytest.approx(0.6)
+    assert metrics["contrast"] == pytest.approx(6)
+    difference[2:] = 0
+    assert metrics_of(by_hand(TRUTHS, difference=difference), LABELS, list(TRUTHS))["contrast"] is None
+
+
+@pytest.mark.parametrize(
+    "kept, undefined",
+    [
+        ([0, 1], {"image_auroc", "image_average_precision", "good_difference", "contrast"}),
+        ([2, 3], {"image_auroc", "image_average_precision", "pixel_auroc", "aupro", "defect_difference", "contrast"}),
+    ],
+    ids=["defects alone", "good images alone"],
+)
+def test_what_one_class_leaves_undefined_is_none(kept, undefined, quick_config):
+    labels = [LABELS[i] for i in kept]
+    metrics = evaluate(of_all(by_hand(TRUTHS[kept])), [0.0], labels, list(TRUTHS[kept]), quick_config())
+    for kind in ("mdps", "stage_1", "reconstruction"):
+        assert {name for name, value in metrics[kind].items() if value is None} == undefined | ({"f1"} if kind == "mdps" else set())
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_a_defect_without_a_mask_takes_no_part_in_the_pixel_metrics():
+    rng = np.random.default_rng(0)
+    maps = by_hand(rng.random(TRUTHS.shape) + 0.3 * TRUTHS)
+    truths = list(TRUTHS)
+    truths[0] = None
+    metrics = metrics_of(maps, LABELS, truths)
+    rest = detect.Maps(*(getattr(maps, field.name)[1:] for field in dataclasses.fields(maps)))
+    without, full = metrics_of(rest, LABELS[1:], truths[1:]), metrics_of(maps, LABELS, list(TRUTHS))
+    for name in ("pixel_auroc", "aupro", "defect_difference"):
+        assert metrics[name] == without[name] != full[name], name
+    for name in ("image_auroc", "image_average_precision", "good_difference"):
+        assert metrics[name] == full[name], name
+
+
+def test_without_any_mask_only_the_images_are_judged(quick_config):
+    maps = by_hand(TRUTHS[:2] + 1.0)
+    metrics = evaluate(of_all(maps), [0.0], [True, True], [None, None], quick_config())
+    assert all(metrics["mdps"][name] is None for name in ("pixel_auroc", "aupro", "defect_difference", "contrast"))
+    assert metrics["mdps"]["decision_threshold"] == 0.0
+    json.dumps(metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 1.0])
+def test_the_decision_flags_no_more_than_the_rate_of_held_out_good_images(rate, quick_config):
+    """And a finite number decides, even at the ends; the threshold knows held-out scores alone, not those of the test images."""
+    held_out = np.random.default_rng(0).random(40)
+    config = quick_config(false_positive_rate=rate)
+    found = evaluate(of_all(by_hand(TRUTHS)), held_out, LABELS, list(TRUTHS), config)["mdps"]["decision_threshold"]
+    other = evaluate(of_all(by_hand(7.0 * TRUTHS)), held_out, LABELS, list(TRUTHS), config)["mdps"]["decision_threshold"]
+    assert found == other and np.isfinite(found)
+    flagged = (held_out > found).mean()
+    assert rate - 1 / 40 <= flagged <= rate
+
+
+def test_each_kind_of_chain_is_judged_by_its_own_maps(quick_config):
+    perfect, blind = by_hand(TRUTHS), by_hand(np.zeros(TRUTHS.shape))
+    for kind, field in (("mdps", "masked"), ("stage_1", "stage1"), ("reconstruction", "plain")):
+        found = dataclasses.replace(of_all(blind), **{field: perfect})
+        metrics = evaluate(found, [0.0], LABELS, list(TRUTHS), quick_config())
+        assert {name for name in metrics if metrics[name]["image_auroc"] == 1} == {kind}
