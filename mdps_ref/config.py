@@ -42,8 +42,8 @@ class Config:
     held_out: float = 0.2
     weights: str = ""
     train_steps: int = 1000
-    batch_size: int = 16
-    learning_rate: float = 1e-3
+    batch_size: int = 8
+    learning_rate: float = 2e-3
     clip_norm: float = 1.0
     weight_decay: float = 0.0
     ema_horizon: float = 0.995
@@ -54,7 +54,7 @@ class Config:
     samples: int = 4
     guidance: str = "norm"
     stage1_strength: float = 0.09
-    stage2_strength: float = 0.03
+    stage2_strength: float = 0.01
     mask_share: float = 0.05
 
     eta: float = 0.5
@@ -105,9 +105,9 @@ RANGES = {
 
 # What suits each network beyond the defaults; a larger one trains longer and, at 256 x 256, more gently.
 PRESETS = {
-    "tiny": {"train_steps": 500, "samples": 2},
-    "small": {"train_steps": 1000},
-    "released": {"train_steps": 50_000, "batch_size": 8, "learning_rate": 3e-4, "start": 250},
+    "tiny": {"train_steps": 800, "start": 300, "samples": 2},
+    "small": {"train_steps": 1500},
+    "released": {"train_steps": 50_000, "learning_rate": 3e-4, "start": 250},
 }
 
 

@@ -32,6 +32,6 @@ def whole_file(path):
 
 
 def write_text(path, text):
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` as UTF-8 to `path`, whole or not at all; what is no UTF-8 in the name of a file keeps its bytes."""
     with whole_file(path) as handle:
-        handle.write(text.encode())
+        handle.write(text.encode(errors="surrogateescape"))

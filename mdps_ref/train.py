@@ -125,12 +125,12 @@ def resume_training(path, config, xp):
 
 
 def load_weights(path, config, xp):
-    """The running mean of the weights in a checkpoint, on the device.  Raises: InputError if they do not fit config's network."""
+    """The running mean of the weights in a checkpoint, float32, on the device.  Raises: InputError if they do not fit config's network."""
     groups, _ = load_checkpoint(path)
     if "mean" not in groups:
         raise InputError(f"{path}: holds no weights; give the checkpoint.npz of a run folder")
     _check(path, groups["mean"], config)
-    return {name: to_device(array, xp) for name, array in groups["mean"].items()}
+    return {name: to_device(array.astype(np.float32), xp) for name, array in groups["mean"].items()}
 
 
 def _check(path, weights, config):

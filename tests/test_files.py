@@ -147,3 +147,9 @@ def test_what_a_killed_run_left_behind_is_written_over(path):
 def test_text_is_utf8_whatever_the_platform(path):
     files.write_text(path, "Größe,1\n")
     assert path.read_bytes() == "Größe,1\n".encode()
+
+
+def test_the_name_of_a_file_that_is_no_utf8_keeps_its_bytes(path):
+    name = b"test/good/\xff\xc3\xa9.png"
+    files.write_text(path, os.fsdecode(name))
+    assert path.read_bytes() == name

@@ -223,7 +223,10 @@ def test_a_loss_that_is_no_number_is_refused(tmp_path, quick_config, some_images
 def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path, quick_config, some_images, fails_with, monkeypatch):
     """Even in the last step, behind which no other loss would tell."""
     config = quick_config(train_steps=1)
-    infinite = lambda loss, weights: (1.0, {name: np.full_like(w, np.inf) for name, w in weights.items()})
+
+    def infinite(loss, weights):
+        return 1.0, {name: np.full_like(w, np.inf) for name, w in weights.items()}
+
     monkeypatch.setattr(train, "value_and_gradient", infinite)
     with fails_with(f"learning_rate {config.learning_rate}", "length inf", "lower it"):
         train.train(config, some_images(2), tmp_path, np)

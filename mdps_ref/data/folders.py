@@ -1,8 +1,8 @@
 """Images and masks from folders in the layout of MVTec AD (Bergmann et al. 2019).
 
-    <data_dir>/<category>/train/good/000.png
-                          test/good/000.png, test/<defect>/000.png
-                          ground_truth/<defect>/000_mask.png
+<data_dir>/<category>/train/good/000.png
+                      test/good/000.png, test/<defect>/000.png
+                      ground_truth/<defect>/000_mask.png
 """
 
 import contextlib

@@ -27,7 +27,7 @@ class UNetConfig:
     """
 
     image_size: int = 32
-    base_channels: int = 32
+    base_channels: int = 24
     multipliers: tuple[int, ...] = (1, 1, 2)
     blocks: int = 1
     attention_sizes: tuple[int, ...] = (8,)
@@ -46,7 +46,7 @@ class UNetConfig:
 
 NETWORKS = {
     "tiny": UNetConfig(),
-    "small": UNetConfig(image_size=64, multipliers=(1, 1, 2, 2), attention_sizes=(16, 8)),
+    "small": UNetConfig(image_size=64, base_channels=32, multipliers=(1, 1, 2, 2), attention_sizes=(16, 8)),
     "released": UNetConfig(
         image_size=256, base_channels=64, multipliers=(1, 1, 2, 2, 4, 4), blocks=2, attention_sizes=(32, 16, 8), groups=32
     ),
