@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -63,12 +63,12 @@ def gallery(result, chosen):
     figure = Figure((WIDTH, height))
     frame = {"left": (left + label) / WIDTH, "right": 1 - left / WIDTH, "top": 1 - top / height, "bottom": bottom / height}
     rows = figure.add_gridspec(len(chosen), 8, wspace=0.05, hspace=0.05, **frame).subplots(squeeze=False)
-    heat = Normalize(0, heat_limit(result.detection.masked.anomaly))
+    heat = PowerNorm(0.5, 0, heat_limit(result.detection.masked.anomaly))  # faint defects show, good images stay dark
     spread = Normalize(0, heat_limit(result.detection.masked.spread))
     for axes, index in zip(rows, chosen, strict=True):
         _gallery_row(axes, result, index, heat, spread)
     _gallery_headings(figure, rows[0], height)
-    _colour_bar(figure, rows[-1][0:4], height, heat, HEAT, "anomaly map, one scale for all images and both chains")
+    _colour_bar(figure, rows[-1][0:4], height, heat, HEAT, "anomaly map (square-root scale), one for all images and both chains")
     _colour_bar(figure, rows[-1][4:8], height, spread, SPREAD, "spread of the anomaly map over the samples")
     return figure
 

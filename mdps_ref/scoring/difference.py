@@ -64,7 +64,7 @@ def smooth(maps, sigma):
 def difference_map(x_0, y, features, *, eta, sigma):
     """The anomaly map of one posterior sample an image: half the smoothed sum of the feature map and the pixel map.
 
-    Eq: E17, E18.  features(images) -> a list of (N, h, w, C).  Shapes: x_0, y (N, H, W, 3) -> (N, H, W).
+    features(images) -> a list of (N, h, w, C).  Shapes: x_0, y (N, H, W, 3) -> (N, H, W).
     """
     fused = fuse(pixel_map(x_0, y), feature_map(features(x_0), features(y), y.shape[1:3]), eta)
     return smooth(fused, sigma) / 2

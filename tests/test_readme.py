@@ -1,0 +1,38 @@
+"""What the README shows is what its code prints, and what it names exists."""
+
+import contextlib
+import io
+import pathlib
+import re
+
+import pytest
+
+from mdps_ref.run import parser
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code, printed", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_a_snippet_prints_what_stands_below_it(code, printed, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        exec(compile(code, "README.md", "exec"), {})
+    assert out.getvalue() == printed
+
+
+def test_there_are_snippets():
+    assert len(SNIPPETS) == README.count("```python") > 0
+
+
+def test_every_file_it_names_exists():
+    table = README.partition("## Reading order")[2].partition("\n## ")[0]
+    for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", table):
+        assert (ROOT / "mdps_ref" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_every_flag_it_names_is_one():
+    known = set(re.findall(r"--[a-z-]+", parser().format_help()))
+    assert set(re.findall(r"(?<!-)--[a-z][a-z-]+", README)) <= known
