@@ -25,6 +25,7 @@ def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, guidance="norm"):
     """eps_theta(x_t, t) and the gradient to x_t of the misfit || y - x0_hat(x_t) ||, or of its square, from one forward pass.
 
     Eq: E10 (DPS, Eq. 16, with the norm as in its code: rho_t = w / (2 norm)).  x_t alone is wrapped, so no weight gradient is paid for.
+    The misfit runs over all pixels, as in MDPS's Fig. 1; on normal ones, whose noise leads to y anyway, it is small.
     Shapes: x_t, y (N, H, W, C), t (N) -> two arrays like x_t.  An image that fits exactly gets gradient 0.
     """
     wrapped = Tensor(x_t)
@@ -43,7 +44,8 @@ def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, guidance="norm"):
 def posterior_score(eps, gradient, weight, alpha_bar_t):
     """grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t)  =  -eps / sqrt(1 - alpha_bar_t) - weight gradient.
 
-    Eq: E09 (Bayes; DPS, Eq. 6).  With the squared norm, weight is 1 / (2 sigma^2) of the observation.  Shapes: (N, H, W, C) -> the same.
+    Eq: E09 (Bayes; DPS, Eq. 6).  With the squared norm, weight is 1 / (2 sigma^2) of the observation; with the norm,
+    a weight of w stands for a variance of norm / w.  Shapes: (N, H, W, C) -> the same.
     """
     return -eps / (1 - alpha_bar_t) ** 0.5 - weight * gradient
 
