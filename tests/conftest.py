@@ -1,10 +1,14 @@
 """What several test files share: the expectation of a one-line error, and the settings of a run that takes a moment."""
 
 import contextlib
+import importlib.util
+import pathlib
+import sys
 
 import numpy as np
 import pytest
 
+from mdps_ref.backend import find_backend
 from mdps_ref.config import make_config
 from mdps_ref.errors import InputError
 
@@ -18,6 +22,27 @@ QUICK = {
     "stride": 30,
     "samples": 1,
 }
+
+
+@pytest.fixture
+def strict_device(monkeypatch):
+    """A pretend CuPy, known by its name as an array module must be; see `strict_device.py`."""
+    spec = importlib.util.spec_from_file_location("strict_device", pathlib.Path(__file__).with_name("strict_device.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "strict_device", module)
+    return module
+
+
+@pytest.fixture(params=["numpy", "strict", "cupy"])
+def xp(request):
+    """Each array module that is there: NumPy, the pretend device, and CuPy where it finds a GPU."""
+    if request.param == "strict":
+        return request.getfixturevalue("strict_device")
+    try:
+        return find_backend(request.param)
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @contextlib.contextmanager
@@ -52,3 +77,15 @@ def quick_config():
 def some_images():
     """some_images(count, size=16): random images on the host.  Shapes: -> (count, size, size, 3) float32.  Range: [-1, 1]."""
     return lambda count, size=16: np.random.default_rng(count).uniform(-1, 1, (count, size, size, 3)).astype(np.float32)
+
+
+def pytest_addoption(parser):
+    """--equation E05: only the tests that stand behind it."""
+    parser.addoption("--equation", metavar="ID", help="run only the tests marked with this equation id")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep the tests of the equation that was asked for."""
+    wanted = config.getoption("--equation")
+    if wanted:
+        items[:] = [item for item in items if any(wanted in mark.args for mark in item.iter_markers("equation"))]

@@ -18,7 +18,8 @@ from PIL import Image
 
 from mdps_ref import config, run
 from mdps_ref.checkpoint import load_checkpoint
-from mdps_ref.run_folder import open_run_folder
+from mdps_ref.data.folders import Item
+from mdps_ref.run_folder import open_run_folder, write_scores
 
 # The path of each image, its size (width, height) and its kind.
 IMAGES = {
@@ -425,6 +426,12 @@ def test_without_out_each_run_gets_a_new_folder(tmp_path, monkeypatch):
 
 def test_an_empty_folder_may_be_run_in(tmp_path):
     assert open_run_folder(str(tmp_path), False, "") == tmp_path
+
+
+def test_a_score_at_the_threshold_is_not_flagged(tmp_path):
+    items = [Item(pathlib.Path(f"{name}.png"), f"test/good/{name}", "good", None) for name in "abc"]
+    write_scores(tmp_path / "scores.csv", items, np.array([0.4, 0.5, 0.6]), 0.5)
+    assert [row["flagged"] for row in read_scores(tmp_path)] == ["0", "0", "1"]
 
 
 # Without any argument

@@ -1,9 +1,6 @@
 """The whole run on a pretend device that refuses what CuPy refuses, and the same numbers as on the host."""
 
 import csv
-import importlib.util
-import pathlib
-import sys
 
 import numpy as np
 import pytest
@@ -15,16 +12,6 @@ from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.backend import array_module, to_device, to_host
 from mdps_ref.scoring.image_score import IMAGE_SCORES
-
-
-@pytest.fixture
-def device(monkeypatch):
-    """The pretend device's module, known by its name as an array module must be."""
-    spec = importlib.util.spec_from_file_location("strict_device", pathlib.Path(__file__).with_name("strict_device.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(sys.modules, "strict_device", module)
-    return module
 
 
 @pytest.fixture
@@ -50,25 +37,27 @@ def scores(folder):
 
 
 @pytest.mark.slow
-def test_training_to_report_on_the_device(device, data, tmp_path, monkeypatch):
+def test_training_to_report_on_the_device(strict_device, data, tmp_path, monkeypatch):
     settings = tmp_path / "settings.json"
     settings.write_text('{"image_size": 16, "train_steps": 3, "batch_size": 2, "start": 60, "stride": 30, "samples": 2}')
     arguments = ["--data", str(data), "--category", "thing", "--config", str(settings)]
     assert run.main([*arguments, "--backend", "numpy", "--out", str(tmp_path / "host")]) == 0
-    monkeypatch.setattr(run, "find_backend", lambda name: device)
+    monkeypatch.setattr(run, "find_backend", lambda name: strict_device)
     assert run.main([*arguments, "--out", str(tmp_path / "device")]) == 0
     np.testing.assert_allclose(scores(tmp_path / "device"), scores(tmp_path / "host"), rtol=1e-3)
 
 
-def test_the_checker_works_on_the_device(device):
-    x, w, b = (to_device(np.random.default_rng(i).standard_normal(s), device) for i, s in enumerate([(1, 3, 3, 2), (3, 3, 2, 2), (2,)]))
+def test_the_checker_works_on_the_device(strict_device):
+    x, w, b = (
+        to_device(np.random.default_rng(i).standard_normal(s), strict_device) for i, s in enumerate([(1, 3, 3, 2), (3, 3, 2, 2), (2,)])
+    )
     assert check_pullback(lambda x, w, b: ops.silu(conv2d(x, w, b)), [x, w, b]) < 1e-7
 
 
 @pytest.mark.parametrize("name", IMAGE_SCORES)
-def test_every_image_score_on_the_device(device, name):
+def test_every_image_score_on_the_device(strict_device, name):
     maps = np.random.default_rng(0).random((2, 4, 4))
-    np.testing.assert_allclose(to_host(IMAGE_SCORES[name](to_device(maps, device))), IMAGE_SCORES[name](maps))
+    np.testing.assert_allclose(to_host(IMAGE_SCORES[name](to_device(maps, strict_device))), IMAGE_SCORES[name](maps))
 
 
 BUGS = {
@@ -88,16 +77,16 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
-def test_a_planted_device_bug_raises(bug, device):
+def test_a_planted_device_bug_raises(bug, strict_device):
     with pytest.raises(TypeError):
-        bug(to_device(np.ones(3), device), device)
+        bug(to_device(np.ones(3), strict_device), strict_device)
 
 
-def test_its_arrays_name_it(device):
-    assert array_module(to_device(np.ones(2), device), 1.0) is device
+def test_its_arrays_name_it(strict_device):
+    assert array_module(to_device(np.ones(2), strict_device), 1.0) is strict_device
 
 
-def test_cupy_has_every_function(device):
+def test_cupy_has_every_function(strict_device):
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed, so its functions cannot be listed")
-    assert [name for name in device.FUNCTIONS if not hasattr(cupy, name)] == []
-    assert [name for name in device.METHODS if not hasattr(cupy.ndarray, name)] == []
+    assert [name for name in strict_device.FUNCTIONS if not hasattr(cupy, name)] == []
+    assert [name for name in strict_device.METHODS if not hasattr(cupy.ndarray, name)] == []

@@ -68,7 +68,8 @@ def primitive(*pullbacks, domain=(-2.0, 2.0)):
 def pull_back(output, cotangent, inputs):
     """The cotangents of `inputs` to which a cotangent of `output` is pulled back.
 
-    Shapes: cotangent as output.value, each result as its input's value; None for an input that `output` does not depend on.
+    Shapes: cotangent as output.value, each result as its input's value, in memory of its own; None for an input that `output`
+    does not depend on.
     The walk is iterative, so depth is no limit, and drops each cotangent once it has been passed on.
     """
     if not isinstance(output, Tensor):
@@ -81,7 +82,7 @@ def pull_back(output, cotangent, inputs):
             pulled = pullback(g)
             earlier = cotangents.get(id(parent))
             cotangents[id(parent)] = pulled if earlier is None else earlier + pulled
-    return [cotangents.get(id(tensor)) for tensor in inputs]
+    return [cotangents[id(tensor)].copy() if id(tensor) in cotangents else None for tensor in inputs]
 
 
 def value_and_gradient(loss, weights):

@@ -6,6 +6,7 @@ import pytest
 from mdps_ref.autograd import conv, ops  # noqa: F401 (importing them fills the table)
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.tape import PRIMITIVES, Tensor, pull_back
+from mdps_ref.backend import array_module, to_device, to_host
 
 # name: (shapes of the arguments, static arguments), as often as there are cases worth telling apart
 CASES = {
@@ -84,6 +85,30 @@ def test_memory_layout_changes_nothing(name, shapes, static):
     for variant in (strided, turned):
         for ours, theirs in zip(with_pullbacks(name, variant, static), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name, shapes, static", ROWS)
+def test_the_device_changes_nothing(name, shapes, static, xp):
+    args = arguments(name, shapes)
+    expected = with_pullbacks(name, args, static)
+    cotangent = to_device(np.random.default_rng(7).standard_normal(expected[0].shape), xp)
+    tensors = [Tensor(to_device(arg, xp)) for arg in args]
+    y = PRIMITIVES[name](*tensors, **static)
+    for ours, theirs in zip([y.value, *pull_back(y, cotangent, tensors)], expected, strict=True):
+        assert array_module(ours) is xp
+        np.testing.assert_allclose(to_host(ours), theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, shapes, static", ROWS)
+def test_what_comes_back_is_the_callers_own(name, shapes, static):
+    """Writing into a cotangent that was pulled back changes neither the one given, nor the arguments, nor the others."""
+    args = arguments(name, shapes)
+    tensors = [Tensor(arg) for arg in args]
+    y = PRIMITIVES[name](*tensors, **static)
+    g = np.ones_like(y.value)
+    pulled = pull_back(y, g, tensors)
+    for k, mine in enumerate(pulled):
+        assert not any(np.shares_memory(mine, other) for other in (g, y.value, *args, *pulled[:k]))
 
 
 def with_pullbacks(name, args, static):

@@ -1,0 +1,101 @@
+"""Evidence that the tests bite: break each equation's key line, one at a time, and see which of its own tests go red.
+
+python tests/mutate.py [ID ...]    prints a table, and exits with 1 if a mutant lives; it works on a copy of the tree.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
+# equation, file in mdps_ref/, the line's text, what it becomes
+MUTANTS = [
+    ("E01", "diffusion/schedule.py", "np.cumprod(1.0 - betas)", "np.cumprod(1.0 + betas)"),
+    ("E01", "diffusion/schedule.py", "np.linspace(first, last, steps", "np.geomspace(first, last, steps"),
+    ("E01", "diffusion/schedule.py", "np.where(at < 0, 1.0, _TABLE[at])", "_TABLE[at]"),
+    ("E02", "diffusion/schedule.py", "[*range(start, -1, -stride), -1]", "[*range(start - stride, -1, -stride), -1]"),
+    ("E02", "diffusion/schedule.py", "[*range(start, -1, -stride), -1]", "[*range(start, -1, -stride)]"),
+    ("E03", "diffusion/forward.py", "level**0.5 * x_0 +", "level * x_0 +"),
+    ("E03", "diffusion/forward.py", "(1 - level) ** 0.5 * noise", "(1 - level) * noise"),
+    ("E04", "diffusion/forward.py", "ops.sum(residual * residual) / len(x_0)", "ops.mean(residual * residual)"),
+    ("E05", "diffusion/reverse.py", "(x_t - (1 - alpha_bar_t) ** 0.5 * eps)", "(x_t - (1 - alpha_bar_t) * eps)"),
+    ("E05", "diffusion/reverse.py", "* eps) / alpha_bar_t**0.5", "* eps)"),
+    ("E06", "diffusion/reverse.py", "alpha_bar_s**0.5 * (1 - alpha) * x_0", "alpha_bar_t**0.5 * (1 - alpha) * x_0"),
+    ("E06", "diffusion/reverse.py", "(1 - alpha) * (1 - alpha_bar_s) / (1 - alpha_bar_t)", "(1 - alpha)"),
+    ("E07", "diffusion/reverse.py", "(1 - alpha_bar_s - c1**2) ** 0.5", "(1 - alpha_bar_s) ** 0.5"),
+    ("E07", "diffusion/reverse.py", "stochasticity * ((1 - alpha_bar_t / alpha_bar_s)", "stochasticity * ((1 - alpha_bar_t)"),
+    ("E07", "diffusion/reverse.py", "+ c1 * z + c2 * eps", "+ c2 * z + c1 * eps"),
+    ("E08", "posterior/observation.py", "self.mask * (x_0 + self.sigma * noise)", "self.mask * (x_0 + noise)"),
+    ("E08", "posterior/observation.py", "(1 - self.mask) * x_0 +", "x_0 +"),
+    ("E08", "posterior/observation.py", "- math.log(self.sigma * math.sqrt(2 * math.pi))", ""),
+    ("E08", "posterior/observation.py", "(y - x_0) / self.sigma**2", "(y - x_0) / self.sigma"),
+    ("E09", "posterior/guidance.py", "- weight * gradient", "+ weight * gradient"),
+    ("E09", "posterior/guidance.py", "-eps / (1 - alpha_bar_t) ** 0.5 -", "-eps -"),
+    ("E10", "posterior/guidance.py", "cotangent = 2 * residual", "cotangent = residual"),
+    ("E10", "posterior/guidance.py", "pull_back(x0_hat, cotangent, [wrapped])", "(cotangent,)"),
+    ("E10", "posterior/guidance.py", "(residual * residual).sum(axis=(1, 2, 3), keepdims=True)", "(residual * residual).sum()"),
+    ("E11", "posterior/guidance.py", "-((1 - alpha_bar_t) ** 0.5) * posterior_score", "-posterior_score"),
+    ("E12", "posterior/guidance.py", "(x_t - alpha_bar_t**0.5 * y)", "(x_t - alpha_bar_t * y)"),
+    ("E12", "posterior/sampler.py", "(1 - mask) * noise_towards(y, x_t, level)", "(1 - mask) * eps"),
+    ("E13", "posterior/sampler.py", "level = alpha_bar(t)", "level = alpha_bar(t - 1)"),
+    ("E13", "posterior/sampler.py", "draw(), alpha_bar(timesteps[0]))", "draw(), alpha_bar(timesteps[1]))"),
+    ("E13", "posterior/sampler.py", "mask * eps + (1 - mask)", "(1 - mask) * eps + mask"),
+    ("E13", "posterior/sampler.py", "for name in names for sample in range(samples)", "for sample in range(samples) for name in names"),
+    ("E14", "posterior/mask.py", "1 - share", "share"),
+    ("E14", "posterior/mask.py", "(maps > threshold)", "(maps > threshold * maps.max())"),
+    ("E15", "scoring/difference.py", "absolute_difference(x_0 / (2 * deviation), y / (2 * deviation))", "absolute_difference(x_0, y)"),
+    ("E16", "scoring/difference.py", "distance = 1 - cosine_similarity(a, b)", "distance = cosine_similarity(a, b)"),
+    ("E16", "scoring/separable.py", "np.linspace(0, size_in - 1, size_out)", "np.linspace(0, size_in, size_out)"),
+    ("E16", "scoring/separable.py", "np.eye(size, k=-1)) / 3", "np.eye(size, k=-1)) / 3 + 0.1"),
+    ("E17", "scoring/difference.py", "highest_feature = features.max(axis=(1, 2), keepdims=True)", "highest_feature = features.max()"),
+    ("E17", "scoring/difference.py", "(highest_pixel + (highest_pixel == 0))", "highest_pixel"),
+    ("E18", "scoring/separable.py", "-0.5 * (offsets / sigma) ** 2", "-((offsets / sigma) ** 2)"),
+    ("E18", "scoring/separable.py", "2 * (size - 1) - at", "2 * size - 1 - at"),
+    ("E19", "scoring/image_score.py", "share = share / share.sum(axis=1, keepdims=True)", "share = share / share.sum()"),
+    ("E19", "scoring/image_score.py", "axis=1)[:, -k:].mean(axis=1)", "axis=1)[:, :k].mean(axis=1)"),
+    ("E19", "scoring/image_score.py", "maps.max(axis=(1, 2))", "maps.max(axis=(1, 2)) - maps.min()"),
+    ("E20", "scoring/image_score.py", "maps.mean(axis=1), maps.std(axis=1)", "maps.mean(axis=1), maps.var(axis=1)"),
+    ("E21", "scoring/metrics.py", "_mean_height(false_positive_rates, true_positive_rates, limit=1.0)", "true_positive_rates.mean()"),
+    ("E22", "scoring/metrics.py", "np.sum(np.diff(recalls) * precisions[1:])", "np.sum(np.diff(recalls) * precisions[:-1])"),
+    ("E23", "scoring/metrics.py", "_mean_height(*pro_curve(masks, maps), limit)", "_mean_height(*pro_curve(masks, maps), 1.0)"),
+    ("E23", "scoring/metrics.py", "shares = _region_shares(anomalous.reshape(masks.shape))", "shares = anomalous / anomalous.sum()"),
+    ("E24", "scoring/metrics.py", "2 * true_positives / (2 * true_positives", "true_positives / (true_positives"),
+    ("E24", "scoring/metrics.py", "predicted = scores > np.float64(threshold)", "predicted = scores >= np.float64(threshold)"),
+]
+
+
+def main(ids):
+    """Try the mutants of these equations, of all if none is given; return the exit status."""
+    lived = 0
+    print("| equation | broken line | becomes | red tests |\n|---|---|---|---|")
+    for equation, file, line, broken in MUTANTS:
+        if not ids or equation in ids:
+            red = red_tests(equation, file, line, broken)
+            lived += not red
+            print(f"| {equation} | `{line}` | `{broken}` | {', '.join(red) or 'NONE: it lives'} |", flush=True)
+    print(f"\n{lived} mutants live")
+    return 1 if lived else 0
+
+
+def red_tests(equation, file, line, broken):
+    """The equation's own tests that fail when `line` of `file` becomes `broken`."""
+    with tempfile.TemporaryDirectory() as copy:
+        for part in ("mdps_ref", "tests", "setup.cfg", "README.md"):
+            source = ROOT / part
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, pathlib.Path(copy) / part)
+        path = pathlib.Path(copy) / "mdps_ref" / file
+        text = path.read_text(encoding="utf-8")
+        if text.count(line) < 1:
+            raise SystemExit(f"{file} holds no line {line!r}")
+        path.write_text(text.replace(line, broken), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--equation", equation, "tests"]
+        result = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": copy}, capture_output=True, text=True)
+    return sorted(set(re.findall(r"^(?:FAILED|ERROR) \S*?::(\w+)", result.stdout, re.MULTILINE)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
