@@ -111,6 +111,20 @@ def test_what_comes_back_is_the_callers_own(name, shapes, static):
         assert not any(np.shares_memory(mine, other) for other in (g, y.value, *args, *pulled[:k]))
 
 
+LINEAR = ("neg", "sum", "mean", "reshape", "transpose", "getitem", "pad", "upsample2", "mean_pool2")
+
+
+@pytest.mark.parametrize("name, shapes, static", [row for row in ROWS if row.values[0] in LINEAR])
+def test_the_pullback_of_a_linear_map_is_its_adjoint(name, shapes, static):
+    """<A x, z> = <x, A' z>, for x and z that have nothing to do with each other."""
+    (x,) = (np.random.default_rng(1).standard_normal(shape) for shape in shapes)
+    tensor = Tensor(x)
+    y = PRIMITIVES[name](tensor, **static)
+    z = np.random.default_rng(2).standard_normal(y.shape)
+    (pulled,) = pull_back(y, z, [tensor])
+    np.testing.assert_allclose((y.value * z).sum(), (x * pulled).sum(), rtol=1e-12)
+
+
 def with_pullbacks(name, args, static):
     """The result, and what a random cotangent is pulled back to."""
     tensors = [Tensor(arg) for arg in args]
