@@ -9,6 +9,7 @@ import tqdm
 
 from mdps_ref.backend import array_module, to_device, to_host
 from mdps_ref.diffusion.schedule import visited_timesteps
+from mdps_ref.errors import InputError
 from mdps_ref.nn.unet import unet
 from mdps_ref.posterior.guidance import guidance_weight
 from mdps_ref.posterior.mask import mask_threshold, suspected
@@ -122,6 +123,8 @@ def _maps(model, images, names, config, kind, mask):
     )
     maps = [difference_map(x, y, model.features, eta=config.eta, sigma=config.blur * y.shape[1]) for x in x_0.swapaxes(0, 1)]
     anomaly, spread = mean_and_spread(model.xp.stack(maps, axis=1))
+    if not np.isfinite(to_host(anomaly)).all():
+        raise InputError(f"{names[0]} or an image near it: the chain gave nan; train longer, or with a lower learning_rate")
     return Maps(
         x_0=to_host(x_0[:, 0]),
         difference=to_host(absolute_difference(x_0, y[:, None]).mean(axis=1)),

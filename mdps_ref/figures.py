@@ -148,7 +148,9 @@ def score_histogram(result):
     strip_height = 0.26 * len(rows) + 0.1
     figure = Figure((WIDTH, 2.9 + strip_height), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, strip_height))
-    edges = np.histogram_bin_edges(np.concatenate([score, result.held_out_scores]), bins=40)
+    everything = np.concatenate([score, result.held_out_scores]).astype(np.float64)
+    slack = 1e-6 * max(1.0, abs(everything).max())  # scores may all be the same, give or take rounding
+    edges = np.linspace(everything.min() - slack, everything.max() + slack, 41)
     groups = (("good, held out", rows[0][1], FAINT, "stepfilled"), ("good, test", rows[1][1], GOOD_COLOUR, "step"))
     for name, values, colour, kind in (*groups, ("defective", score[defects != GOOD], DEFECT_COLOUR, "step")):
         if len(values):
@@ -272,7 +274,7 @@ def _verdict(kind, metrics):
     if kind != "reconstruction" and own["good_difference"] and plain["good_difference"]:
         lines.append(closeness(own, plain))
     if kind != "reconstruction" and own["defect_difference"] is not None and plain["defect_difference"]:
-        lines.append(f"{own['defect_difference'] / plain['defect_difference'] * 100:.0f} % of the defect kept")
+        lines.append(f"{own['defect_difference'] / plain['defect_difference'] * 100:.0f} % of the difference in defects")
     return "\n".join(lines)
 
 

@@ -166,9 +166,14 @@ def summary(result):
     """What was run and what was found, in words, as HTML paragraphs."""
     config, own, plain = result.config, result.metrics["mdps"], result.metrics["reconstruction"]
     defective = np.array([kind != GOOD for kind in result.defects])
-    trained = "loaded from a checkpoint that was trained on" if config.weights else f"trained for {len(result.log)} steps on"
+    category = f"<b>{escaped(config.category)}</b>"
+    trained = (
+        f"loaded from a checkpoint ({escaped(config.weights)}; if that was trained on the good images held out here, they are not unseen)"
+        if config.weights
+        else f"trained for {len(result.log)} steps on good images of {category} and nothing else"
+    )
     run = (
-        f"A diffusion model was {trained} good images of <b>{escaped(config.category)}</b> and nothing else. It was then shown "
+        f"A diffusion model was {trained}. For {category} it was then shown "
         f"{len(defective)} test images, {np.count_nonzero(~defective)} good and {np.count_nonzero(defective)} defective. "
         f"Masked diffusion posterior sampling (MDPS) noised each image {Y} to timestep {config.start} of 1000 and drew from there "
         f"{config.samples} image{'s' * (config.samples != 1)} {X_0} of what it would look like without a defect: pixels that look normal "
@@ -184,7 +189,7 @@ def summary(result):
         )
     if own["defect_difference"] is not None and plain["defect_difference"]:
         kept = 100 * own["defect_difference"] / plain["defect_difference"]
-        found.append(f"Inside defects it kept {kept:.0f} % of the difference that plain reconstruction makes there.")
+        found.append(f"Inside defects it makes {kept:.0f} % of the difference that plain reconstruction makes there.")
     if own["image_auroc"] is not None:
         found.append(f"A defective image scored above a good one in {100 * own['image_auroc']:.0f} % of all pairs (image AUROC).")
     caught, alarms = (np.count_nonzero(flagged(result) & group) for group in (defective, ~defective))

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import pathlib
 import platform
 import sys
 import time
@@ -37,7 +38,10 @@ def main(argv=None):
         print(f"mdps_ref: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("mdps_ref: interrupted; --resume with --out FOLDER goes on from its last checkpoint", file=sys.stderr)
+        print(
+            "mdps_ref: interrupted; --out with the run folder named above, and --resume, goes on from its last checkpoint, if it had one",
+            file=sys.stderr,
+        )
         return 130
     print(summary(result.metrics))
     print(f"report: {folder / 'report.html'}")
@@ -82,6 +86,7 @@ def run(args):
     with timed(seconds, "reading"):
         images = read_images(config, folder)
         write_json(folder / "config.json", dataclasses.asdict(config))
+    print(f"run folder: {folder}", flush=True)
     with timed(seconds, "training"):
         weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, args.resume)
     model = make_model(weights, config)
@@ -119,12 +124,15 @@ def requested_config(args):
     """
     given = read_settings(args.config) if args.config else {}
     given |= {name: getattr(args, name) for name in SETTING_FLAGS if getattr(args, name) is not None}
+    given |= {name: str(pathlib.Path(given[name]).absolute()) for name in ("data", "weights") if given.get(name)}
     if not args.resume:
+        if given.get("data") and "category" not in given:
+            raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use")
         return make_config(with_presets(given))
     stored = read_settings(open_run_folder(args.out, True, "") / "config.json")
     for name, value in given.items():
         if name in stored and stored[name] != value:
-            raise InputError(f"{args.out}: this run has {name} {stored[name]!r}, not {value!r}; leave that away, or start another run")
+            raise InputError(f"{args.out}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")
     return make_config(given | stored)
 
 

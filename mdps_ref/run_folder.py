@@ -28,7 +28,7 @@ def open_run_folder(out, resume, name):
     if has_files and not resume:
         raise InputError(f"{folder}: already holds files; add --resume to go on with that run, or give another folder to --out")
     if resume and not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: holds no run to resume (no config.json); leave --resume away to start one")
+        raise InputError(f"{folder}: holds no run to resume (no config.json); leave --resume out to start one")
     return folder
 
 

@@ -114,29 +114,36 @@ def save_training(folder, state, config):
 
 def resume_training(path, config, xp):
     """The state in a checkpoint of a run with this config.  Raises: InputError if it is another network's, or not whole."""
-    groups, _ = load_checkpoint(path)
+    groups, about = load_checkpoint(path)
     missing = {*ARRAYS, "training"} - groups.keys()
     if missing:
         raise InputError(f"{path}: holds no {', '.join(sorted(missing))}, so training cannot go on from it; start a new run")
     for group in ARRAYS:
-        _check(path, groups[group], config)
+        _check(path, groups[group], config, about)
+    if about["config"] != dataclasses.asdict(config):
+        raise InputError(f"{path}: belongs to a run with other settings than its folder's config.json; restore that, or start a new run")
     on_device = {group: {name: to_device(array, xp) for name, array in groups[group].items()} for group in ARRAYS}
     return TrainingState(**on_device, log=[tuple(row) for row in groups["training"]["log"].tolist()])
 
 
 def load_weights(path, config, xp):
     """The running mean of the weights in a checkpoint, float32, on the device.  Raises: InputError if they do not fit config's network."""
-    groups, _ = load_checkpoint(path)
+    groups, about = load_checkpoint(path)
     if "mean" not in groups:
         raise InputError(f"{path}: holds no weights; give the checkpoint.npz of a run folder")
-    _check(path, groups["mean"], config)
+    _check(path, groups["mean"], config, about)
     return {name: to_device(array.astype(np.float32), xp) for name, array in groups["mean"].items()}
 
 
-def _check(path, weights, config):
-    """Name the file in front of what does not fit."""
+def _check(path, weights, config, about):
+    """Raises: InputError that names the file, and the network it was made for, if the weights do not fit config's network."""
+    made_for = about.get("config", {})
+    wanted = {name: getattr(config, name) for name in ("network", "image_size")}
+    if any(made_for.get(name, value) != value for name, value in wanted.items()):
+        flags = f"--network {made_for['network']} --image-size {made_for['image_size']}"
+        network = f"{config.network} at {config.image_size} x {config.image_size}"
+        raise InputError(f"{path}: made for another network than {network}; it wants {flags}")
     try:
         check_weights(weights, config.unet())
     except InputError as error:
-        network = f"{config.network} at {config.image_size} x {config.image_size}"
-        raise InputError(f"{path}: made for another network than {network}: {error}") from None
+        raise InputError(f"{path}: {error}") from None

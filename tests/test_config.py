@@ -107,7 +107,7 @@ def test_without_settings_the_presets_are_those_of_the_default_size():
 
 def test_what_is_given_wins_over_the_preset_and_the_network_given_over_the_size():
     made = make_config(with_presets({"image_size": 64, "network": "tiny", "train_steps": 7}))
-    assert (made.network, made.train_steps, made.samples) == ("tiny", 7, config.PRESETS["tiny"]["samples"])
+    assert (made.network, made.train_steps, made.samples) == ("tiny", 7, Config.samples)
 
 
 def test_presets_are_settings_of_networks_that_there_are():

@@ -302,3 +302,9 @@ def test_each_kind_of_chain_is_judged_by_its_own_maps(quick_config):
         found = dataclasses.replace(of_all(blind), **{field: perfect})
         metrics = evaluate(found, [0.0], LABELS, list(TRUTHS), quick_config())
         assert {name for name in metrics if metrics[name]["image_auroc"] == 1} == {kind}
+
+
+def test_a_chain_that_gives_nan_is_refused_in_one_line(images, quick_config, fails_with):
+    broken = detect.Model(lambda x_t, t: np.nan * x_t, lambda y: [y], np)
+    with fails_with("an image", "nan", "learning_rate"):
+        detect.run_chains(broken, images[:1], ["an image"], quick_config(), "plain")

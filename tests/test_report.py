@@ -311,8 +311,8 @@ def test_the_shares_named_beside_the_differences():
     for kind, good, defect in (("mdps", 0.01, 0.27), ("stage_1", 0.2, 0.3), ("reconstruction", 0.1, 0.3)):
         result.metrics[kind] |= {"good_difference": good, "defect_difference": defect, "contrast": defect / good}
     texts = [text.get_text() for text in figures.differences(result).axes[0].texts]
-    assert "contrast 27.0\n10.0× closer on good images\n90 % of the defect kept" in texts
-    assert "contrast 1.5\n2.0× farther on good images\n100 % of the defect kept" in texts
+    assert "contrast 27.0\n10.0× closer on good images\n90 % of the difference in defects" in texts
+    assert "contrast 1.5\n2.0× farther on good images\n100 % of the difference in defects" in texts
 
 
 def test_differences_beyond_the_pixel_range_stay_in_sight():
@@ -335,3 +335,13 @@ def test_figures_leave_no_global_state():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     figures.curves(fake_result()).savefig(io.BytesIO(), format="png")
     assert pyplot.get_fignums() == []
+
+
+def test_scores_that_differ_by_rounding_alone_have_a_histogram():
+    result = fake_result()
+    score = np.float32(1) + np.arange(4, dtype=np.float32) * np.finfo(np.float32).eps
+    masked = dataclasses.replace(result.detection.masked, score=score)
+    held_out = np.full_like(result.held_out_scores, 1)
+    figures.score_histogram(
+        dataclasses.replace(result, detection=dataclasses.replace(result.detection, masked=masked), held_out_scores=held_out)
+    )

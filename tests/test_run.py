@@ -175,10 +175,11 @@ def test_the_metrics_are_strict_json_and_agree_with_the_scores(done):
 def test_the_terminal_shows_the_metrics_and_where_the_report_is(call, tmp_path, capsys, no_report):
     assert call("--out", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["mdps", "stage", "reconstruction", "report:"]
+    assert lines[0] == f"run folder: {tmp_path / 'out'}"
+    assert [line.split()[0] for line in lines[2:]] == ["mdps", "stage", "reconstruction", "report:"]
     assert lines[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     auroc = json.loads((tmp_path / "out" / "metrics.json").read_text())["mdps"]["image_auroc"]
-    assert f"{auroc:.4f}" in lines[1]
+    assert f"{auroc:.4f}" in lines[2]
 
 
 # The same again
@@ -234,7 +235,9 @@ def test_a_run_broken_off_at_any_stage_ends_with_the_same_bytes(stage, done, cal
     with monkeypatch.context() as patch:
         patch.setattr(run, stage, interrupted)
         assert call("--out", tmp_path / "out") == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "mdps_ref: interrupted; --resume with --out FOLDER goes on from its last checkpoint"
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1].startswith("mdps_ref: interrupted; ") and "--resume" in shown.err
+    assert f"run folder: {tmp_path / 'out'}" in shown.out
     assert run.main(["--out", str(tmp_path / "out"), "--resume"]) == 0
     assert results(tmp_path / "out") == results(done)
 
@@ -284,7 +287,7 @@ def refuses(capsys, *parts):
 )
 def test_to_resume_with_another_setting_is_refused(flag, value, done, capsys):
     before = contents(done)
-    with refuses(capsys, done, flag[2:], repr(value)):
+    with refuses(capsys, done, flag[2:], value):
         assert run.main(["--out", str(done), "--resume", flag, str(value)]) == 2
     assert contents(done) == before
 

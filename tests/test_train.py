@@ -178,7 +178,9 @@ def checkpoint(tmp_path, quick_config, some_images):
 @pytest.mark.parametrize("settings", [{"network": "small"}, {"image_size": 32}], ids=str)
 def test_weights_of_another_network_are_refused(load, settings, checkpoint, quick_config, fails_with):
     config = quick_config(**settings)
-    with fails_with(checkpoint, "another network", config.network, f"{config.image_size} x {config.image_size}"):
+    with fails_with(
+        checkpoint, "another network", config.network, f"{config.image_size} x {config.image_size}", "--network tiny --image-size 16"
+    ):
         load(checkpoint, config, np)
 
 
@@ -202,9 +204,14 @@ def test_a_checkpoint_without_what_is_needed_is_refused(checkpoint, quick_config
 
 def test_loaded_weights_are_the_running_mean(checkpoint, quick_config):
     weights = train.load_weights(checkpoint, quick_config(), np)
-    state = train.resume_training(checkpoint, quick_config(), np)
+    state = train.resume_training(checkpoint, quick_config(train_steps=1), np)
     assert all((state.mean[name] == w).all() for name, w in weights.items())
     assert any((state.weights[name] != w).any() for name, w in weights.items())
+
+
+def test_training_does_not_go_on_under_other_settings(checkpoint, quick_config, fails_with):
+    with fails_with(checkpoint, "other settings"):
+        train.resume_training(checkpoint, quick_config(train_steps=2), np)
 
 
 # Divergence

@@ -13,6 +13,7 @@ class MaskedObservation:
 
     Eq: E08 (MDPS, Eq. 7).  mask: (N, H, W, 1), 1 on suspected pixels, 0 on normal ones, where y is x_0 exactly.
     sigma: the deviation of what a defect adds, in units of pixel values ([-1, 1]).
+    The sampler does not call it: its two halves are there as `noise_towards` (y on normal pixels) and `misfit_gradient`.
     """
 
     mask: Any
