@@ -188,8 +188,8 @@ def summary(result):
             f"{plain['good_difference']:.4f} ({figures.closeness(own, plain)})."
         )
     if own["defect_difference"] is not None and plain["defect_difference"]:
-        kept = 100 * own["defect_difference"] / plain["defect_difference"]
-        found.append(f"Inside defects it makes {kept:.0f} % of the difference that plain reconstruction makes there.")
+        share = 100 * own["defect_difference"] / plain["defect_difference"]
+        found.append(f"Inside defects it makes {share:.0f} % of the difference that plain reconstruction makes there.")
     if own["image_auroc"] is not None:
         found.append(f"A defective image scored above a good one in {100 * own['image_auroc']:.0f} % of all pairs (image AUROC).")
     caught, alarms = (np.count_nonzero(flagged(result) & group) for group in (defective, ~defective))
@@ -262,8 +262,9 @@ def figure_captions(result):
     return {
         "differences": f"How far {X_0} stands from the test image {Y}. A diamond is a mean, a faint dot one image. Good images should "
         "lie far left (nothing changed), defects far right (the defect is gone from the sample, and so seen in the map). “Closer” and "
-        f"“kept” are against plain reconstruction. Values below {figures.SMALLEST:g} are drawn there.",
-        "gallery": f"{shown}; nobody picked them. All anomaly maps, of all images and both chains, have one colour scale, from 0 to "
+        f"“%” are against plain reconstruction. Values below {figures.SMALLEST:g} are drawn there.",
+        "gallery": f"{shown}; nobody picked them. All anomaly maps, of all images and both chains, have one colour scale "
+        "(of square roots), from 0 to "
         f"{figures.heat_limit(masked.anomaly):.3g}, the 99.5th percentile over the MDPS maps of the whole test set; no map is stretched to "
         "its own maximum, so good images should stay dark. White pixels of the mask are suspected and drawn anew; black ones are kept. "
         f"The spread is the samples’ standard deviation: where it is high, they do not agree.{spread}",
