@@ -1,0 +1,39 @@
+"""The command that shrinks a checkpoint to the weights of the tutorials."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+
+from mdps_ref.checkpoint import load_checkpoint
+from mdps_ref.train import load_weights, save_training, start_training
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "data_scripts" / "tutorial_weights.py"
+
+
+@pytest.fixture
+def main():
+    """The script's main(argv)."""
+    spec = importlib.util.spec_from_file_location("tutorial_weights", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main
+
+
+def test_the_running_mean_comes_back_in_half_precision(main, tmp_path, quick_config):
+    config = quick_config()
+    state = start_training(config, np)
+    save_training(tmp_path, state, config)
+    assert main([str(tmp_path / "checkpoint.npz"), str(tmp_path / "small.npz")]) == 0
+    groups, _ = load_checkpoint(tmp_path / "small.npz")
+    assert groups.keys() == {"mean"} and {w.dtype for w in groups["mean"].values()} == {np.dtype(np.float16)}
+    weights = load_weights(tmp_path / "small.npz", config, np)
+    assert all(w.dtype == np.float32 for w in weights.values())
+    for name, w in weights.items():
+        np.testing.assert_allclose(w, state.mean[name], rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_no_checkpoint_is_one_line_and_nothing_is_written(main, tmp_path, capsys):
+    assert main([str(tmp_path / "none.npz"), str(tmp_path / "small.npz")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "small.npz").exists()
