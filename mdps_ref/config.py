@@ -25,7 +25,8 @@ class Config:
     of the weights' running mean.  checkpoint_every: steps between checkpoints.
 
     start: T, the timestep that test images are noised to.  stride: between the timesteps visited.  samples: n, chains an image.
-    guidance: "norm" or "squared_norm".  stage1_strength, stage2_strength: w / sqrt(H W C), see `guidance_weight`.
+    guidance: "norm", "squared_norm" or "moment_matched" (4 pullbacks a step).  stage1_strength, stage2_strength: w / sqrt(H W C),
+    see `guidance_weight`.
     mask_share: the part of a held-out good image's pixels that may be suspected.
 
     eta: the weight of the pixel map against the feature map.  feature_timestep: at which the network's activations are compared.

@@ -38,6 +38,8 @@ MUTANTS = [
     ("E10", "posterior/guidance.py", "cotangent = 2 * residual", "cotangent = residual"),
     ("E10", "posterior/guidance.py", "pull_back(x0_hat, cotangent, [wrapped])", "(cotangent,)"),
     ("E10", "posterior/guidance.py", "(residual * residual).sum(axis=(1, 2, 3), keepdims=True)", "(residual * residual).sum()"),
+    ("E10", "posterior/guidance.py", "+ variance * mask * g", "+ variance * g"),
+    ("E10", "posterior/guidance.py", "(1 - alpha_bar_t) / alpha_bar_t**0.5 * to_x_t(g)", "to_x_t(g)"),
     ("E11", "posterior/guidance.py", "-((1 - alpha_bar_t) ** 0.5) * posterior_score", "-posterior_score"),
     ("E12", "posterior/guidance.py", "(x_t - alpha_bar_t**0.5 * y)", "(x_t - alpha_bar_t * y)"),
     ("E12", "posterior/sampler.py", "(1 - mask) * noise_towards(y, x_t, level)", "(1 - mask) * eps"),

@@ -1,6 +1,7 @@
 """Every equation has an id in the docstring of the function that owns it, a mark on its tests, and a row in the README's appendix."""
 
 import ast
+import json
 import pathlib
 import re
 
@@ -45,3 +46,10 @@ def test_every_equation_has_a_test():
 def test_the_readmes_appendix_is_what_the_docstrings_say():
     stands = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Appendix: the equations\n\n")[2].strip()
     assert stands == appendix(), f"put this under the appendix's heading:\n{appendix()}"
+
+
+def test_a_tutorial_names_no_equation_that_is_none():
+    for path in (ROOT / "tutorials").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        named = set(re.findall(r"\bE\d\d\b", " ".join(line for cell in cells for line in cell["source"])))
+        assert named and named <= IDS, path.name

@@ -8,7 +8,7 @@ from mdps_ref.backend import array_module, random_stream, to_device
 from mdps_ref.diffusion.forward import q_sample
 from mdps_ref.diffusion.reverse import ddim_step
 from mdps_ref.diffusion.schedule import alpha_bar
-from mdps_ref.posterior.guidance import guided_noise, misfit_gradient, noise_towards
+from mdps_ref.posterior.guidance import guided_noise, misfit_gradient, moment_matched_gradient, noise_towards
 
 
 def masked_noise(predict_noise, x_t, t, y, mask, weight, guidance="norm"):
@@ -21,11 +21,21 @@ def masked_noise(predict_noise, x_t, t, y, mask, weight, guidance="norm"):
     level = alpha_bar(t)
     timesteps = np.full(len(x_t), t)
     if weight:
-        eps, gradient = misfit_gradient(predict_noise, x_t, timesteps, y, level, guidance)
-        eps = guided_noise(eps, gradient, weight, level)
+        eps = guided(predict_noise, x_t, timesteps, y, mask, weight, guidance, level)
     else:
         eps = predict_noise(x_t, timesteps)
     return eps if mask is None else mask * eps + (1 - mask) * noise_towards(y, x_t, level)
+
+
+def guided(predict_noise, x_t, timesteps, y, mask, weight, guidance, level):
+    """The guided noise of suspected pixels, for each kind of guidance; weight w stands for a variance of 1 / (2 w) in two of them.
+
+    Shapes: as `masked_noise`, timesteps (N), level alpha_bar at them -> as x_t.
+    """
+    if guidance != "moment_matched":
+        return guided_noise(*misfit_gradient(predict_noise, x_t, timesteps, y, level, guidance), weight, level)
+    mask = array_module(y).ones_like(y[..., :1]) if mask is None else mask
+    return guided_noise(*moment_matched_gradient(predict_noise, x_t, timesteps, y, mask, 1 / (2 * weight), level), 1.0, level)
 
 
 def posterior_chain(predict_noise, y, mask, timesteps, draw, *, weight=0.0, guidance="norm", visit=None):

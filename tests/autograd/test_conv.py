@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mdps_ref.autograd import conv
 from mdps_ref.autograd.blas import add_product, product, row_sums
 from mdps_ref.autograd.ops import linear
+from mdps_ref.autograd.tape import Tensor, pull_back
 
 
 def normal(*shape, seed=0):
@@ -42,6 +43,26 @@ def test_the_kernel_pullback_adds_up_over_blocks(block, monkeypatch):
     x, g, w = normal(2, 4, 5, 3), normal(2, 4, 5, 2, seed=1), normal(3, 3, 3, 2, seed=2)
     # the adjoint identity: <conv(x, w), g> = <w, pullback(g)>
     np.testing.assert_allclose((conv.shifted_products(x, w) * g).sum(), (w * conv.kernel_products(x, g, 3)).sum(), rtol=1e-12)
+
+
+def pullbacks_by_loops(x, w, g):
+    """What every product x[p + d] @ w[d] of the definition owes to its two factors and to the bias."""
+    (n, h, wide, _), k = x.shape, w.shape[0]
+    to_x, to_w = np.zeros_like(x), np.zeros_like(w)
+    for at, row, col, i, j in np.ndindex(n, h, wide, k, k):
+        r, c = row + i - k // 2, col + j - k // 2
+        if 0 <= r < h and 0 <= c < wide:
+            to_x[at, r, c] += w[i, j] @ g[at, row, col]
+            to_w[i, j] += np.outer(x[at, r, c], g[at, row, col])
+    return to_x, to_w, g.sum(axis=(0, 1, 2))
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_the_three_pullbacks_are_their_twins(k):
+    x, w, b, g = normal(2, 4, 5, 3), normal(k, k, 3, 4, seed=1), normal(4, seed=2), normal(2, 4, 5, 4, seed=3)
+    tensors = [Tensor(x), Tensor(w), Tensor(b)]
+    for ours, twin in zip(pull_back(conv.conv2d(*tensors), g, tensors), pullbacks_by_loops(x, w, g), strict=True):
+        np.testing.assert_allclose(ours, twin, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)

@@ -142,3 +142,22 @@ def test_the_anomaly_map_of_equal_images_is_zero_and_shows_where_they_differ():
     x_0[0, 4:6, 10:12] *= -1
     peak = np.unravel_index(difference_map(x_0, y, features, eta=7.0, sigma=1.0)[0].argmax(), (16, 16))
     assert 3 <= peak[0] <= 6 and 9 <= peak[1] <= 12
+
+
+ALONE = {
+    "absolute_difference": absolute_difference,
+    "pixel_map": pixel_map,
+    "feature_map": lambda x, y: feature_map([x[:, ::2, ::2], x], [y[:, ::2, ::2], y], y.shape[1:3]),
+    "smooth": lambda x, y: smooth(x[..., 0], 1.3),
+    "difference_map": lambda x, y: difference_map(x, y, lambda images: [images[:, ::2, ::2]], eta=0.5, sigma=1.0),
+}
+
+
+@pytest.mark.equation("E15", "E16", "E17", "E18")
+@pytest.mark.parametrize("f", ALONE.values(), ids=ALONE)
+def test_a_map_knows_nothing_of_the_other_images(f):
+    x, y = uniform(3, 8, 8, 3), uniform(3, 8, 8, 3, seed=1)
+    together, order = f(x, y), [2, 0, 1]
+    np.testing.assert_allclose(f(x[order], y[order]), together[order], rtol=1e-12, atol=1e-14)
+    for i in range(3):
+        np.testing.assert_allclose(f(x[i : i + 1], y[i : i + 1])[0], together[i], rtol=1e-12, atol=1e-14)
