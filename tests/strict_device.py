@@ -40,10 +40,10 @@ class ndarray:
         raise TypeError(f"np.{function.__name__} on a device array")
 
     def __getitem__(self, index):
-        return wrapped(self._values[_index(index)])
+        return wrapped(self._values[_inner(index)])
 
     def __setitem__(self, index, value):
-        self._values[_index(index)] = _inner(value)
+        self._values[_inner(index)] = _inner(value)
 
     def __len__(self):
         return len(self._values)
@@ -85,11 +85,6 @@ def _inner(argument):
     if isinstance(argument, list | tuple):
         return type(argument)(_inner(part) for part in argument)
     return argument
-
-
-def _index(index):
-    """An index's values.  Raises: TypeError for a host array in it."""
-    return _inner(index)
 
 
 def _method(name):
