@@ -15,8 +15,8 @@ from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
 @pytest.fixture
 def quick(monkeypatch):
     """Two rows and one growth that take a moment, each measured on small budgets."""
-    monkeypatch.setattr(timing, "BUDGET", 0.01)
-    monkeypatch.setattr(timing, "PAUSE", 0.0)
+    for name in ("BUDGET", "PAUSE", "TURN"):
+        monkeypatch.setattr(timing, name, 0.0)
     table = [Row("conv forward", "convolution", (1, 8, 2, 3), 18 * 8 * 8 * 2 * 3), Row("scoring", "scoring", (1, 16))]
     monkeypatch.setattr(rows, "rows", lambda: table)
     monkeypatch.setattr(bench, "GROWTHS", {"growth with nothing": (lambda size: lambda: None, (1, 2))})
@@ -62,19 +62,56 @@ def test_without_pytorch_it_says_so(quick, capsys, monkeypatch):
 
 
 def test_the_other_side_is_timed_in_turns(monkeypatch):
-    """Ours takes 1, 3, 1, 3 ... seconds on a pretend clock, theirs twice as long just after: the ratio is 2, noise or not."""
+    """Ours takes 1, 3, 1, 3 ... seconds a turn on a pretend clock, theirs twice as long just after: the ratio is 2, noise or not."""
     clock, lengths = [0.0], [1.0, 3.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(timing, "PAUSE", 0.0)
+    turns = []
 
     def ours():
         clock[0] += lengths[0]
 
     def theirs():
         clock[0] += 2 * lengths[0]
-        lengths.reverse()
+        turns.append(theirs)
+        if len(turns) % 2 == 0:  # the first call of a turn is not counted, the second is long enough
+            lengths.reverse()
 
     assert timing.in_turns(ours, theirs)[2] == 2.0
+
+
+def test_a_turn_lasts_and_its_first_call_is_not_counted(monkeypatch):
+    """On a pretend clock: a first call that takes 5 seconds, then calls of a quarter of one; a turn of two seconds has eight of them."""
+    clock, calls = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
+    monkeypatch.setattr(timing, "TURN", 2.0)
+
+    def call():
+        clock[0] += 0.25 if calls else 5.0
+        calls.append(clock[0])
+
+    assert timing.timed(call) == 0.25 and len(calls) == 9
+
+
+def test_the_summary_tells_median_and_least():
+    def result(name, arguments, ratio, threads=2):
+        return {"name": name, "arguments": arguments, "times_faster": ratio, "threads": threads}
+
+    results = [result(f"conv forward 1x8x{c}x{c}", (1, 8, c, c), c / 2) for c in (2, 4, 8)]
+    results += [
+        result("conv forward 1x8x3x4", (1, 8, 3, 4), 0.1),
+        result("conv forward 16x8x5x5", (16, 8, 5, 5), None),
+        result("scoring", (), 1.0),
+    ]
+    (line,) = bench.summary(results)
+    assert "conv forward, all of released" in line and "median 2.00, least 1.00 at 1x8x2x2" in line
+
+
+def test_it_names_the_kernels_that_it_measures(quick, capsys):
+    """Half the speed is lost where a variable holds BLAS to an old processor's."""
+    assert bench.main(["--only", "scor"]) == 0
+    assert capsys.readouterr().out.startswith(f"NumPy's BLAS: {timing.blas()}\n")
 
 
 def test_an_exponent_is_found(monkeypatch):

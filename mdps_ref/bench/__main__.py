@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import statistics
 import sys
 
 from mdps_ref.autograd.threads import CORES, at_most
@@ -42,9 +43,10 @@ def bench(args):
     if not chosen and not exponents:
         raise InputError(f"--only {args.only!r}: no row begins so; there are {', '.join([*(row.name for row in rows.rows()), *GROWTHS])}")
     peaks = {threads: timing.sgemm_peak(threads) for threads in sorted({1, CORES})}
+    print(f"NumPy's BLAS: {timing.blas()}")
     print("matrix product of 2048 x 2048: " + ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items()))
     print(COLUMNS, flush=True)
-    results = {"peak_gflops": peaks, "rows": [], "exponents": {}}
+    results = {"blas": timing.blas(), "peak_gflops": peaks, "rows": [], "exponents": {}}
 
     def write():
         if args.json:
@@ -56,6 +58,8 @@ def bench(args):
             results["rows"].append(result)
             print(line(result), flush=True)
             write()
+    for text in summary(results["rows"]):
+        print(text, flush=True)
     for name, (make_call, sizes) in exponents.items():
         results["exponents"][name] = timing.growth(make_call, sizes)
         print(f"{name:52} time ~ size^{results['exponents'][name]:.2f} for {', '.join(map(str, sizes))}", flush=True)
@@ -99,6 +103,19 @@ def line(result):
         f"{number('times_faster', '.2f'):>10}{number('gflops', '.0f'):>9}{number('of_peak', '.0%'):>9}"
         f"{number('mib', '.0f'):>7}{number('their_mib', '.0f'):>8}"
     )
+
+
+def summary(results):
+    """Lines with the median and the least of "x faster" over the convolutions of each kind, a network's first and last left out."""
+    kinds = {}
+    for result in results:
+        kind, shape = result["name"].rpartition(" ")[::2]
+        if kind in rows.CONVOLUTIONS and result["times_faster"] and 3 not in result["arguments"]:
+            network = "released" if result["arguments"][0] == 1 else "small"
+            kinds.setdefault((kind, network, result["threads"]), []).append((result["times_faster"], shape))
+    for (kind, network, threads), ratios in sorted(kinds.items()):
+        median, (least, shape) = statistics.median(ratio for ratio, _ in ratios), min(ratios)
+        yield f"{f'{kind}, all of {network}':52}{threads:>8}  median {median:.2f}, least {least:.2f} at {shape} x faster"
 
 
 def _twins():

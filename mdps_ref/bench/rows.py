@@ -24,6 +24,7 @@ from mdps_ref.train import start_training, train_step
 
 TRAINING_BATCH = 16
 TIMESTEP = 200
+CONVOLUTIONS = {"conv forward": "convolution", "conv to input": "convolution_to_input", "conv to kernel": "convolution_to_kernel"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,9 @@ def rows():
     """All rows, in the order of the table."""
     shapes = [(1, *shape) for shape in convolution_shapes(NETWORKS["released"])]
     shapes += [(TRAINING_BATCH, *shape) for shape in convolution_shapes(NETWORKS["small"])]
-    kinds = {"conv forward": "convolution", "conv to input": "convolution_to_input", "conv to kernel": "convolution_to_kernel"}
     table = [
         Row(f"{kind} {'x'.join(map(str, shape))}", setup, shape, 18 * math.prod(shape) * shape[1])
-        for kind, setup in kinds.items()
+        for kind, setup in CONVOLUTIONS.items()
         for shape in shapes
     ]
     released = unet_flops(NETWORKS["released"])

@@ -1,5 +1,6 @@
 """Measuring: two functions in turns, the machine's peak, memory in a fresh process, and the exponent of a growth."""
 
+import contextlib
 import multiprocessing
 import pathlib
 import statistics
@@ -8,29 +9,49 @@ import time
 import numpy as np
 
 from mdps_ref.autograd.blas import product
-from mdps_ref.autograd.threads import at_most
+from mdps_ref.autograd.threads import SIDE_BY_SIDE, at_most
 
-PAUSE = 0.02  # seconds before each call, in which the other side's threads stop spinning
-BUDGET = 2.0  # seconds a row and number of threads
+PAUSE = 0.02  # seconds before each turn, in which the other side's threads stop spinning
+TURN = 0.01  # seconds that a turn's counted calls take at least
+BUDGET = 2.0  # seconds a row and number of threads, if a turn had but one call
 PAIRS = (3, 25)  # at least and at most
+NOTHING = contextlib.nullcontext()
 
 
-def timed(call):
-    """Wall time of one call, in seconds."""
+def timed(call, inside=NOTHING):
+    """Wall time of a call among others of its kind, in seconds: the first of a turn, which wakes threads and fills caches, is not counted.
+
+    Asleep, PyTorch's threads make a call of a quarter of a millisecond take up to ten.
+    """
     time.sleep(PAUSE)
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    with inside:
+        call()
+        count, start = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - start < TURN:
+            call()
+            count += 1
+        return (time.perf_counter() - start) / count
 
 
 def in_turns(ours, theirs=None):
-    """Median times of both, and the median of theirs / ours pair by pair; None for what is not there.  A pair is run first, uncounted."""
-    calls = [ours] if theirs is None else [ours, theirs]
-    pair = [timed(call) for call in calls]
+    """Median times of both, and the median of theirs / ours pair by pair; None for what is not there.
+
+    A pair is run first, uncounted.  Ours hold SIDE_BY_SIDE for the whole turn, as training and sampling hold it.
+    """
+    calls = [(ours, SIDE_BY_SIDE)] if theirs is None else [(ours, SIDE_BY_SIDE), (theirs, NOTHING)]
+    pair = [timed(*call) for call in calls]
     count = min(max(PAIRS[0], round(BUDGET / sum(pair))), PAIRS[1])
-    pairs = [[timed(call) for call in calls] for _ in range(count)]
+    pairs = [[timed(*call) for call in calls] for _ in range(count)]
     times = [statistics.median(column) for column in zip(*pairs, strict=True)]
     return (times[0], None, None) if theirs is None else (*times, statistics.median(b / a for a, b in pairs))
+
+
+def blas():
+    """NumPy's BLAS in words, with the processor whose kernels it uses: OPENBLAS_CORETYPE, say, may hold it to an old one's."""
+    known = SIDE_BY_SIDE.libraries()
+    return (
+        "; ".join(f"{x['internal_api']} {x['version']}, kernels for {x.get('architecture', 'this processor')}" for x in known) or "unknown"
+    )
 
 
 def sgemm_peak(threads, side=2048):
@@ -45,7 +66,6 @@ def growth(make_call, sizes):
     seconds = []
     for size in sizes:
         call = make_call(size)
-        call()
         seconds.append(min(timed(call) for _ in range(3)))
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
