@@ -37,7 +37,7 @@ MUTANTS = [
     ("E09", "posterior/guidance.py", "- weight * gradient", "+ weight * gradient"),
     ("E09", "posterior/guidance.py", "-eps / (1 - alpha_bar_t) ** 0.5 -", "-eps -"),
     ("E10", "posterior/guidance.py", "cotangent = 2 * residual", "cotangent = residual"),
-    ("E10", "posterior/guidance.py", "pull_back(x0_hat, cotangent, [wrapped])", "(cotangent,)"),
+    ("E10", "posterior/guidance.py", "pull_back(x0_hat, cotangent, [wrapped], last=True)", "(cotangent,)"),
     ("E10", "posterior/guidance.py", '(1, 2, 3) if norm_over == "image" else', '(0, 1, 2, 3) if norm_over == "image" else'),
     ("E10", "posterior/guidance.py", "else (0, 1, 2, 3)", "else (1, 2, 3)"),
     ("E10", "posterior/guidance.py", "+ variance * mask * g", "+ variance * g"),

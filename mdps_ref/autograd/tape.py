@@ -8,7 +8,7 @@ no_grad: guidance wraps x_t and pays for no weight gradient, training wraps the 
 import functools
 import math
 
-from mdps_ref.autograd.blas import add_arrays, column_sums
+from mdps_ref.autograd.blas import add_arrays, column_sums, pixel_sums
 from mdps_ref.backend import array_module
 
 PRIMITIVES = {}
@@ -91,11 +91,12 @@ def fused_primitive(forward):
     return _entered(forward, op, (-2.0, 2.0))
 
 
-def pull_back(output, cotangent, inputs):
+def pull_back(output, cotangent, inputs, last=False):
     """The cotangents of `inputs` to which a cotangent of `output` is pulled back.
 
+    last: let go of what each node keeps as soon as it is used, so that its memory serves the rest; nothing can be pulled back there again.
     Shapes: cotangent as output.value, each result as its input's value, in memory of its own; None for an input that `output`
-    does not depend on.
+    does not depend on.  Raises: RuntimeError if an earlier call, which was said to be the last, has been there.
     The walk is iterative, so depth is no limit, and drops each cotangent once it has been passed on.
     """
     if not isinstance(output, Tensor):
@@ -107,7 +108,13 @@ def pull_back(output, cotangent, inputs):
         for parent, pulled in zip(node.parents, node.pullback(g) if node.parents else (), strict=True):
             earlier = cotangents.get(id(parent))
             cotangents[id(parent)] = pulled if earlier is None else add_arrays(earlier, pulled)
+        if last and node.parents:
+            node.pullback = _spent
     return [cotangents[id(tensor.node)].copy() if id(tensor.node) in cotangents else None for tensor in inputs]
+
+
+def _spent(_):
+    raise RuntimeError("this was pulled back with last=True before; leave that out where it is to be pulled back again")
 
 
 def value_and_gradient(loss, weights):
@@ -118,7 +125,7 @@ def value_and_gradient(loss, weights):
     tensors = {name: Tensor(array) for name, array in weights.items()}
     y = loss(tensors)
     xp = array_module(y.value)
-    gradients = pull_back(y, xp.ones_like(y.value), list(tensors.values()))
+    gradients = pull_back(y, xp.ones_like(y.value), list(tensors.values()), last=True)
     return y.value, dict(zip(tensors, gradients, strict=True))
 
 
@@ -165,6 +172,8 @@ def _summed_to(shape, pullback):
             return g
         g = _summed_over_leading(g, g.ndim - len(shape))
         repeated = tuple(axis for axis, want in enumerate(shape) if want == 1 != g.shape[axis])
+        if () != repeated == tuple(range(1, g.ndim - 1)):  # all pixels, for a number each channel of each image
+            return pixel_sums(g.reshape(len(g), -1, g.shape[-1])).reshape(shape)
         return g.sum(axis=repeated, keepdims=True) if repeated else g
 
     return pulled

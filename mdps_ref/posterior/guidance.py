@@ -40,7 +40,7 @@ def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, guidance="norm", norm
         cotangent = residual / (length + (length == 0))
     else:
         cotangent = 2 * residual
-    (gradient,) = pull_back(x0_hat, cotangent, [wrapped])
+    (gradient,) = pull_back(x0_hat, cotangent, [wrapped], last=True)
     return value_of(eps), gradient
 
 

@@ -97,6 +97,20 @@ def test_an_array_that_no_pullback_names_is_let_go_at_once():
     assert pull_back(y, np.ones((3, 3)), [x])[0][0, 0] == 6
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_last_pullback_lets_go_of_what_it_has_used(last):
+    """exp keeps its result: of the outer one nothing is left once it is pulled back, though the graph is still held."""
+    x = Tensor(normal(3))
+    outer = ops.exp(ops.exp(x))
+    y, kept, slope = ops.sum(outer), weakref.ref(outer.value), outer.value * np.exp(x.value)
+    del outer
+    np.testing.assert_allclose(pull_back(y, np.ones(()), [x], last=last)[0], slope)
+    assert (kept() is None) == last
+    if last:
+        with pytest.raises(RuntimeError, match="last=True"):
+            pull_back(y, np.ones(()), [x])
+
+
 def arrays_held(blocks):
     """How many arrays of the network's width are alive between the forward pass and the pullback of a guided step."""
     config = UNetConfig(image_size=32, base_channels=16, multipliers=(1,), blocks=blocks, attention_sizes=(), heads=1, groups=2)
