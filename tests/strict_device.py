@@ -10,8 +10,8 @@ import numpy as np
 
 __version__ = "pretend"
 FUNCTIONS = (
-    "ascontiguousarray broadcast_to concatenate empty exp expand_dims log matmul maximum minimum ones ones_like pad repeat "
-    "sort split sqrt stack tanh where zeros zeros_like"
+    "broadcast_to concatenate empty exp expand_dims log matmul maximum minimum ones ones_like pad repeat "
+    "sort sqrt stack tanh where zeros zeros_like"
 ).split()
 METHODS = "all astype copy max mean min repeat reshape std sum swapaxes transpose".split()
 BINARY = "add sub mul truediv pow matmul floordiv mod lt le gt ge eq ne".split()

@@ -1,8 +1,8 @@
-"""Convolution and its pullbacks as matrix products of slices: nothing is copied but the border.
+"""Convolution and its pullbacks as matrix products, one a kernel offset: K * K products, added up, and no array of all patches.
 
-Seen as one long list of pixels, rows of C channels, the padded image moved by a kernel offset (i, j) is the same list read from
-row i * pitch + j on. So a K x K convolution is K * K matrix products of slices of that list, added up. Rows that straddle two lines
-or two images land in the margin, which is cut off. Large 3 x 3 convolutions in float32 go to `winograd.py` instead.
+For the offset (i, j) every output pixel wants the one pixel of the image that lies (i, j) from the corner of its patch. These pixels,
+a window of the padded image, are brought into one piece of memory, rows of Ci channels, and multiplied by the kernel's (Ci, Co) matrix.
+Blocks of pixels stay in a core's cache for all offsets. Large 3 x 3 convolutions in float32 go to `winograd.py` instead.
 """
 
 import itertools
@@ -10,14 +10,17 @@ import itertools
 import numpy as np
 
 from mdps_ref.autograd import winograd
-from mdps_ref.autograd.blas import copy_lines
+from mdps_ref.autograd.blas import Padded, of_images
 from mdps_ref.autograd.tape import primitive
-from mdps_ref.autograd.threads import PER_PRODUCT, blocks, in_threads
-from mdps_ref.autograd.workspace import empty
+from mdps_ref.autograd.threads import PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.autograd.workspace import cut, empty
 from mdps_ref.backend import array_module
 
 BLOCK = 1024  # pixels; a block of them and of their sums stays in a core's cache for all K * K products
-LARGE = 1024  # pixels of a batch from which on Winograd's fewer products outweigh the transform of the kernel
+COLUMNS = 256  # output channels at most in one piece of work, where all pixels are in one block
+FEW_PIXELS = 128  # pixels of a batch up to which products with a turned kernel are faster into memory of its order
+LARGE, LARGE_FOR_KERNEL = 256, 1024  # pixels of a batch from which on Winograd's form is used; in the pullback to the kernel
+CROWDED = 128  # pairs of channels a pixel, up to which it is used
 
 
 @primitive(
@@ -37,109 +40,85 @@ def conv2d(x, w, b, onto=None):
 
 
 def turned(w):
-    """The kernel turned by half a circle, its input and output channels exchanged: the convolution's adjoint."""
-    return array_module(w).ascontiguousarray(w[::-1, ::-1].swapaxes(2, 3))
+    """The kernel turned by half a circle, its input and output channels exchanged: the convolution's adjoint, as a view.
+
+    Shapes: w (K, K, Ci, Co) -> (K, K, Co, Ci).
+    """
+    return w[::-1, ::-1].swapaxes(2, 3)
 
 
 def convolve(x, w, b=None, onto=None):
     """b + onto + the convolution of x with w; None adds nothing.  Shapes: as `conv2d`."""
     xp = array_module(x, w)
     if xp is not np:
-        y = _products_at_once(x, w)
+        y = sum(window @ w[offset] for offset, window in _windows(x, w.shape[0]))
         return sum((a for a in (b, onto) if a is not None), start=y)
-    b = np.zeros(w.shape[3], x.dtype) if b is None else b
-    b = np.broadcast_to(b.reshape(-1, 1, 1, w.shape[3]), (len(x), 1, 1, w.shape[3]))
-    return (winograd.convolve if _suits_winograd(x, w.shape[0]) else shifted_products)(x, w, b, onto)
+    b = (np.zeros(w.shape[3], x.dtype) if b is None else b).reshape(-1, 1, 1, w.shape[3])
+    suits = _suits_winograd(x, w.shape[0], w.shape[3], LARGE)
+    return (winograd.convolve if suits else shifted_products)(x, w, b, onto)
 
 
 def kernel_products(x, g, k):
     """The pullback of the convolution to its kernel.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (K, K, Ci, Co)."""
     xp = array_module(x, g)
-    if xp is np and _suits_winograd(x, k):
+    if xp is np and _suits_winograd(x, k, g.shape[3], LARGE_FOR_KERNEL):
         return winograd.kernel_pullback(x, g)
-    pixels, pitch, count = _pixel_list(x, k)
-    cotangents = xp.zeros((x.shape[0], x.shape[1] + k - 1, pitch, g.shape[-1]), g.dtype)
-    cotangents[:, : g.shape[1], : g.shape[2]] = g
-    cotangents = cotangents.reshape(len(pixels), -1)[:count]
-    products = xp.empty((k * k, x.shape[-1], g.shape[-1]), x.dtype)
+    cotangents, products = g.reshape(-1, g.shape[-1]), xp.empty((k, k, x.shape[-1], g.shape[-1]), x.dtype)
 
-    def work(offsets):
-        for offset in offsets:
-            shift = _shift(offset, k, pitch)
-            products[offset] = pixels[shift : shift + count].T @ cotangents
+    def work(windows):
+        for offset, window in windows:
+            products[offset] = window.reshape(-1, x.shape[-1]).T @ cotangents
 
-    if xp is np:
-        in_threads(work, range(k * k), PER_PRODUCT * x.size * g.shape[-1] * k * k)
-    else:
-        work(range(k * k))
-    return products.reshape(k, k, x.shape[-1], g.shape[-1])
+    in_threads(work, _windows(x, k), PER_PRODUCT * x.size * g.shape[-1] * k * k if xp is np else 0.0)
+    return products
 
 
 def shifted_products(x, w, b, onto=None):
-    """b + onto + the convolution, by K * K products of slices.  Shapes: as `conv2d`, b (N, 1, 1, Co); arrays on the host."""
+    """b + onto + the convolution, by K * K products of windows.  Shapes: as `conv2d`, b (N or 1, 1, 1, Co); arrays on the host."""
     (n, h, wide, c_in), (k, c_out) = x.shape, w.shape[::3]
-    r, pitch = k // 2, wide + k - 1
     y = empty((n, h, wide, c_out), x.dtype)
-    together, lines = min(n, max(1, BLOCK // (h * wide))), min(h, max(1, BLOCK // wide))
-    bands = list(itertools.product(blocks(n, together), blocks(h, lines)))
-    parts = [(*band, columns) for band in bands for columns in blocks(c_out, 128 if len(bands) == 1 else c_out)]
+    bands = bands_of(n, h, BLOCK // wide)
+    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else blocks(c_out, c_out)))
+
+    across = w.strides[2] < w.strides[3] and x[..., 0].size <= FEW_PIXELS  # sums in the order of memory of a turned kernel
 
     def work(parts):
-        padded = np.zeros((together, lines + 2 * r, pitch, c_in), x.dtype)
-        total, product = empty((2, padded.size // c_in * c_out), x.dtype)
-        for images, rows, columns in parts:
-            band = padded[: images.stop - images.start, : rows.stop - rows.start + 2 * r]
-            copy_lines(x, images, rows.start - r, band)
-            pixels = band.reshape(-1, c_in)
-            count, width = len(pixels) - (k - 1) * (pitch + 1), columns.stop - columns.start
-            sums, added = (flat[: len(pixels) * width].reshape(-1, width) for flat in (total, product))
-            for offset in range(k * k):
-                shift = _shift(offset, k, pitch)
-                factor = w[divmod(offset, k)][:, columns]
-                np.matmul(pixels[shift : shift + count], factor, out=(added if offset else sums)[:count])
-                if offset:
-                    sums[:count] += added[:count]
-            sums = sums.reshape(images.stop - images.start, -1, pitch, width)[:, : rows.stop - rows.start, :wide]
-            np.add(sums, b[images, :, :, columns], out=y[images, rows, :, columns])
+        padded, most = Padded(x, bands[0], k // 2), y[bands[0]].size // c_out
+        pixels, *memories = (empty((most * c,), x.dtype) for c in (c_in, c_out, c_out))
+        for band, columns in parts:
+            lines, part = padded.lines(band), y[band][..., columns]
+            window = cut(pixels, (*part.shape[:3], c_in))
+            shape = part[..., 0].size, part.shape[3]
+            sums, product = (cut(memory, shape[::-1]).T if across else cut(memory, shape) for memory in memories)
+            for i, j in np.ndindex(k, k):
+                window[...] = lines[:, i : i + part.shape[1], j : j + wide]
+                np.matmul(window.reshape(-1, c_in), w[i, j][:, columns], out=product if i or j else sums)
+                if i or j:
+                    sums += product
+            np.add(sums.reshape(part.shape), of_images(b, band[0])[..., columns], out=part)
             if onto is not None:
-                y[images, rows, :, columns] += onto[images, rows, :, columns]
+                part += onto[band][..., columns]
 
     in_threads(work, parts, PER_PRODUCT * x.size * c_out * k * k)
     return y
 
 
-def _suits_winograd(x, k):
-    """Whether Winograd's form is there for this convolution, and fast.
+def _suits_winograd(x, k, c_out, pixels):
+    """Whether Winograd's form is there for this convolution, and fast: from so many `pixels` of a batch on, and with at most
+    CROWDED pairs of channels a pixel, beyond which the transformed kernel is too large for the cache.
 
-    Measured once on two cores, milliseconds against direct products: 1.1 and 3.4 for 32 x 32 pixels of 128 channels, 13 and 30 for
-    256 x 256 of 64; for 16 x 16 of 256, 2.0 and 2.0.
+    Measured once on two cores, milliseconds, and those of direct products: 6.5 and 17 for 256 x 256 pixels of 64 channels, 0.7 and 1.6
+    for 32 x 32 of 128, 0.3 and 0.5 for 16 x 16 of 128, 0.8 to 1.3 and 1.0 for 16 x 16 of 256, 0.5 and 0.4 for 8 x 8 of 256.
     """
-    n, h, wide, _ = x.shape
-    return k == 3 and x.dtype == np.float32 and h % 4 == wide % 4 == 0 and n * h * wide >= LARGE
+    n, h, wide, c_in = x.shape
+    fits = k == 3 and x.dtype == np.float32 and h % 4 == wide % 4 == 0
+    return fits and pixels <= n * h * wide >= c_in * c_out / CROWDED
 
 
-def _products_at_once(x, w):
-    """The convolution's products over the whole batch, as suits a GPU.  Shapes: x (N, H, W, Ci), w (K, K, Ci, Co) -> (N, H, W, Co)."""
-    (n, h, wide, _), (k, c_out) = x.shape, w.shape[::3]
-    pixels, pitch, count = _pixel_list(x, k)
-    y = array_module(x, w).zeros((len(pixels), c_out), x.dtype)
-    for offset in range(k * k):
-        shift = _shift(offset, k, pitch)
-        y[:count] += pixels[shift : shift + count] @ w[divmod(offset, k)]
-    return y.reshape(n, h + k - 1, pitch, c_out)[:, :h, :wide]
-
-
-def _shift(offset, k, pitch):
-    """How far down the list of pixels the kernel's entry number `offset` reads."""
-    return offset // k * pitch + offset % k
-
-
-def _pixel_list(x, k):
-    """x with a border of k // 2 zeros as one list of pixels; its line length; how many positions a kernel can start from."""
+def _windows(x, k):
+    """Each offset of a kernel and the window that it reads of x with a border of zeros.  Shapes: x (N, H, W, C) -> k^2 like x."""
     n, h, w, c = x.shape
     r = k // 2
     padded = array_module(x).zeros((n, h + 2 * r, w + 2 * r, c), x.dtype)
     padded[:, r : r + h, r : r + w] = x
-    pixels = padded.reshape(-1, c)
-    pitch = w + 2 * r
-    return pixels, pitch, len(pixels) - (k - 1) * (pitch + 1)
+    return [((i, j), padded[:, i : i + h, j : j + w]) for i, j in np.ndindex(k, k)]

@@ -4,16 +4,15 @@ Each stands beside the plain expression of which it is the fast form: `silu(grou
 which are what runs on a GPU.
 """
 
-import itertools
 import math
 
 import numpy as np
 
 from mdps_ref.autograd import ops
-from mdps_ref.autograd.blas import BLOCK, sum_of_rows
+from mdps_ref.autograd.blas import BLOCK, contiguous, pixels_a_line
 from mdps_ref.autograd.tape import fused_primitive
-from mdps_ref.autograd.threads import PER_ENTRY, PER_PRODUCT, blocks, in_threads
-from mdps_ref.autograd.workspace import empty
+from mdps_ref.autograd.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads
+from mdps_ref.autograd.workspace import cut, empty
 from mdps_ref.backend import array_module
 
 
@@ -27,126 +26,154 @@ def group_norm_silu(x, scale, shift, *, groups):
     """
     if array_module(x) is not np:
         return _group_norm_silu_at_once(x, scale, shift, groups)
-    pixels = np.ascontiguousarray(x).reshape(len(x), -1, x.shape[-1])
-    parts = _pixel_blocks(pixels.shape)
-    mean, inverse_deviation = _moments(pixels, parts, groups)
-    half_slope = (0.5 * scale * inverse_deviation).astype(x.dtype)
-    half_offset = (0.5 * (shift - mean * scale * inverse_deviation)).astype(x.dtype)
+    lines = _as_lines(x)
+    mean, inverse_deviation = _moments(lines, x.shape[-1], groups)
+    half = 0.5 * scale * inverse_deviation, 0.5 * (shift - mean * scale * inverse_deviation)
+    slope, offset = (_along(lines, values) for values in half)
     y = empty(x.shape, x.dtype)
-    flat = y.reshape(pixels.shape)
 
     def work(parts):
-        scratch = _scratch(pixels, 1)
-        for i, rows in parts:
-            h, (t,) = flat[i, rows], scratch(rows)
-            np.multiply(pixels[i, rows], half_slope[i], out=h)
-            h += half_offset[i]
-            np.tanh(h, out=t)
+        memory = _scratch(lines)
+        for part in parts:
+            h = y.reshape(lines.shape)[part]
+            _affine(lines[part], slope[part[0]], offset[part[0]], h)
+            t = np.tanh(h, out=cut(memory, h.shape))
             t += 1
             h *= t
 
-    in_threads(work, parts, 1.5 * PER_ENTRY * x.size)
+    in_threads(work, _parts(lines), 1.5 * PER_ENTRY * x.size)
 
     def pullback(g):
-        cotangents = np.ascontiguousarray(g).reshape(pixels.shape)
-        return _pull_group_norm_silu(cotangents, pixels, parts, scale, mean, inverse_deviation, half_slope, half_offset, groups, x.shape)
+        pulled = _pull_group_norm_silu(_as_lines(g), lines, scale, mean, inverse_deviation, half, groups)
+        return pulled[0].reshape(x.shape), *pulled[1:]
 
     return y, pullback
 
 
-def _pull_group_norm_silu(g, x, parts, scale, mean, inverse_deviation, half_slope, half_offset, groups, shape):
-    """The cotangents of x, scale and shift.
+def _pull_group_norm_silu(g, x, scale, mean, inverse_deviation, half, groups):
+    """The cotangents of x, scale and shift.  Shapes: g, x (N, L, W) -> as x, (C), (C).
 
-    First through silu, g_v = g (1 + t) (1 + h (1 - t)) / 2 with t = tanh h, the half left out until the end; and with it the two sums
+    First through silu, g_v = g ((1 + t) + h (1 - t^2)) / 2 with t = tanh h, the half left out until the end; and with it the two sums
     a channel that follow from the group's mean and variance. Then x's own, with u = x normalised:
     (scale g_v - mean(scale g_v) - u mean(scale g_v u)) / deviation, which is affine in g_v and x.
     """
-    twice_g_v = empty(x.shape, x.dtype)
-    sums = np.zeros((len(parts), 2, x.shape[-1]), np.float64)
+    c = len(scale)
+    twice_g_v, sums = empty(x.shape, x.dtype), np.zeros((2, *_sums_shape(x, c)))
+    slope, offset = (_along(x, values) for values in half)
 
-    def through_silu(numbers):
-        scratch = _scratch(x, 2)
-        for number in numbers:
-            i, rows = parts[number]
-            part, (h, t) = twice_g_v[i, rows], scratch(rows)
-            np.multiply(x[i, rows], half_slope[i], out=h)
-            h += half_offset[i]
+    def through_silu(parts):
+        memory = _scratch(x, 2)
+        for part in parts:
+            result, block = twice_g_v[part], _number(part, x)
+            h, t = cut(memory, (2, *result.shape))
+            _affine(x[part], slope[part[0]], offset[part[0]], h)
             np.tanh(h, out=t)
-            np.subtract(1, t, out=part)
-            part *= h
-            part += 1
-            t += 1
-            part *= t
-            part *= g[i, rows]
-            np.multiply(part, x[i, rows], out=h)
-            sums[number] = sum_of_rows(part), sum_of_rows(h)
+            np.multiply(t, t, out=result)
+            np.subtract(1, result, out=result)
+            result *= h
+            result += t
+            result += 1
+            result *= g[part]
+            sums[0][block] = _over_lines(result.sum(axis=1), c)
+            sums[1][block] = _over_lines(_sums_of_products(result, x[part]), c)
 
-    in_threads(through_silu, range(len(parts)), 2.5 * PER_ENTRY * x.size)
-    total = np.zeros((len(x), 2, x.shape[-1]))
-    np.add.at(total, [i for i, _ in parts], 0.5 * sums)
-    to_shift = total[:, :1]
-    to_scale = (total[:, 1:] - mean * to_shift) * inverse_deviation
-    count = x.shape[1]
+    in_threads(through_silu, _parts(x), 2.5 * PER_ENTRY * x.size)
+    to_shift, along_x = 0.5 * sums.sum(axis=2, keepdims=True)
+    to_scale = (along_x - mean * to_shift) * inverse_deviation
+    count = x[0].size // c
     along_mean = ops.group_means(scale * to_shift / count, groups)
     along_u = ops.group_means(scale * to_scale / count, groups) * inverse_deviation
-    factor_g = (0.5 * scale * inverse_deviation).astype(x.dtype)
-    factor_x = (-along_u * inverse_deviation).astype(x.dtype)
-    offset = (inverse_deviation * (along_u * mean - along_mean)).astype(x.dtype)
+    factor_g = _along(x, 0.5 * scale * inverse_deviation)
+    factor_x = _along(x, -along_u * inverse_deviation)
+    constant = _along(x, inverse_deviation * (along_u * mean - along_mean))
 
     def through_norm(parts):
-        scratch = _scratch(x, 1)
-        for i, rows in parts:
-            part, (from_x,) = twice_g_v[i, rows], scratch(rows)
-            part *= factor_g[i]
-            np.multiply(x[i, rows], factor_x[i], out=from_x)
-            from_x += offset[i]
-            part += from_x
+        memory = _scratch(x)
+        for part in parts:
+            result = twice_g_v[part]
+            from_x = cut(memory, result.shape)
+            _affine(x[part], factor_x[part[0]], constant[part[0]], from_x)
+            result *= factor_g[part[0]]
+            result += from_x
 
-    in_threads(through_norm, parts, PER_ENTRY * x.size)
-    dtype = scale.dtype
-    return twice_g_v.reshape(shape), to_scale.sum(axis=(0, 1)).astype(dtype), to_shift.sum(axis=(0, 1)).astype(dtype)
+    in_threads(through_norm, _parts(x), PER_ENTRY * x.size)
+    return twice_g_v, to_scale.sum(axis=(0, 1)).astype(scale.dtype), to_shift.sum(axis=(0, 1)).astype(scale.dtype)
 
 
-def _moments(x, parts, groups):
-    """Each group's mean and 1 / deviation, handed to its channels.  Shapes: x (N, P, C) -> two of (N, 1, C), float64.
+def _moments(x, c, groups):
+    """Each group's mean and 1 / deviation, handed to its channels.  Shapes: x (N, L, W) -> two of (N, 1, C), float64.
 
     Block by block while it is in the cache; the squares are taken about the block's own mean, and the blocks put together by
     the law of total variance, so nothing cancels.
     """
-    sums = np.zeros((len(parts), 2, x.shape[-1]), np.float64)
+    means, squares = np.zeros((2, *_sums_shape(x, c)))
 
-    def work(numbers):
-        scratch = _scratch(x, 1)
-        for number in numbers:
-            i, rows = parts[number]
-            part, (centred,) = x[i, rows], scratch(rows)
-            mean = sum_of_rows(part) / len(part)
-            np.subtract(part, mean, out=centred)
-            centred *= centred
-            sums[number] = mean, sum_of_rows(centred)
+    def work(parts):
+        memory = _scratch(x)
+        for part in parts:
+            mean = _over_lines(x[part].sum(axis=1), c) * (c / x[part][0].size)
+            centred = np.subtract(x[part], _along(x, mean[:, None]), out=cut(memory, x[part].shape))
+            means[_number(part, x)] = mean
+            squares[_number(part, x)] = _over_lines(_sums_of_products(centred, centred), c)
 
-    in_threads(work, range(len(parts)), PER_ENTRY * x.size)
-    image = np.array([i for i, _ in parts])
-    share = np.array([rows.stop - rows.start for _, rows in parts])[:, None] / x.shape[1]
-    block_means, squares = sums[:, 0], sums[:, 1] / x.shape[1]
-    means = np.zeros((len(x), 1, x.shape[-1]))
-    np.add.at(means[:, 0], image, share * block_means)
-    means = ops.group_means(means, groups)
-    variance = np.zeros_like(means)
-    np.add.at(variance[:, 0], image, squares + share * (block_means - means[image, 0]) ** 2)
-    return means, (ops.group_means(variance, groups) + ops.EPSILON) ** -0.5
+    in_threads(work, _parts(x), PER_ENTRY * x.size)
+    share = np.array([[part.stop - part.start] for part in blocks(x.shape[1], _lines_together(x))]) / x.shape[1]
+    mean = ops.group_means((share * means).sum(axis=1, keepdims=True), groups)
+    variance = squares.sum(axis=1, keepdims=True) * (c / x[0].size) + (share * (means - mean) ** 2).sum(axis=1, keepdims=True)
+    return mean, (ops.group_means(variance, groups) + ops.EPSILON) ** -0.5
 
 
-def _pixel_blocks(shape):
-    """(image, rows) of every block of an array (N, P, C)."""
-    n, count, c = shape
-    return [(i, rows) for i in range(n) for rows in blocks(count, max(1, BLOCK // c))]
+def _as_lines(x):
+    """Images as lists of long lines, some pixels each.  Shapes: x (N, ..., C) -> (N, L, W), W a multiple of C."""
+    width = x.shape[-1] * pixels_a_line(math.prod(x.shape[1:-1]), x.shape[-1])
+    return contiguous(x).reshape(len(x), -1, width)
 
 
-def _scratch(x, count):
-    """arrays(rows) -> `count` arrays for a block of those rows, the same memory each time."""
-    memory = empty((count, min(x.shape[1], max(1, BLOCK // x.shape[-1])), x.shape[-1]), x.dtype)
-    return lambda rows: memory[:, : rows.stop - rows.start]
+def _along(lines, values):
+    """Values a channel repeated along a line.  Shapes: lines (N, L, W), values (N, 1, C) -> (N, 1, W), as `lines`."""
+    return np.tile(values, lines.shape[2] // values.shape[2]).astype(lines.dtype)
+
+
+def _over_lines(entries, c):
+    """Sums over the pixels of a line.  Shapes: (N, W) -> (N, C)."""
+    return entries.reshape(len(entries), -1, c).sum(axis=1)
+
+
+def _lines_together(x):
+    """How many lines make a block.  Shapes: x (N, L, W)."""
+    return max(1, BLOCK // x.shape[2])
+
+
+def _parts(x):
+    """(images, lines) of every block.  Shapes: x (N, L, W)."""
+    return bands_of(*x.shape[:2], _lines_together(x))
+
+
+def _sums_shape(x, c):
+    """The shape of an array with a number for each channel of each block of each image: (N, K, C)."""
+    return len(x), -(-x.shape[1] // _lines_together(x)), c
+
+
+def _number(part, x):
+    """Where in such an array a block's numbers belong."""
+    images, lines = part
+    return images, lines.start // _lines_together(x)
+
+
+def _scratch(x, count=1):
+    """Memory for `count` arrays as large as a block."""
+    return empty((count * min(x.size, max(BLOCK, x.shape[2])),), x.dtype)
+
+
+def _affine(x, slope, offset, y):
+    """y = slope x + offset."""
+    np.multiply(x, slope, out=y)
+    y += offset
+
+
+def _sums_of_products(a, b):
+    """Sums of a b over lines, without an array of the products.  Shapes: (N, L, W), (N, L, W) -> (N, W)."""
+    return np.einsum("nlw,nlw->nw", a, b)
 
 
 def _group_norm_silu_at_once(x, scale, shift, groups):
@@ -166,21 +193,27 @@ def attend(qkv, *, heads):
     """Self-attention:  softmax(q k^T / sqrt(d)) v  for each head, of d channels.
 
     Eq: Vaswani et al. 2017, Eq. (1).  The channels of qkv are ordered head by head, q, k and v within each.
-    The weights of a head are not kept: the pullback computes them again.  Shapes: qkv (N, L, 3 C) -> (N, L, C).
+    Of a head's weights only the largest logit and the sum are kept for each query: from them the pullback computes them again. They are
+    written a column a query, so that maxima and sums run down columns, which is faster.  Shapes: qkv (N, L, 3 C) -> (N, L, C).
     """
     n, length, width = qkv.shape
     d = width // (3 * heads)
     xp = array_module(qkv)
     q, k, v = (qkv.reshape(n, length, heads, 3, d)[:, :, :, i].swapaxes(1, 2) for i in range(3))
-    parts = list(itertools.product(blocks(n, 1), blocks(heads, max(1, BLOCK // length**2)))) if xp is np else [(slice(None), slice(None))]
+    parts = _heads_together(n, heads, length) if xp is np else [(slice(None), slice(None))]
     y = empty((n, length, heads, d), qkv.dtype, xp)
+    largest, sums = (empty((n, heads, 1, length), qkv.dtype, xp) for _ in range(2))
 
     def work(parts):
-        for i, some in parts:
-            weights = _attention_weights(q[i, some], k[i, some])
-            y.swapaxes(1, 2)[i, some] = xp.matmul(weights, v[i, some])
+        for part in parts:
+            weights = _logits(k[part], q[part])
+            largest[part] = weights.max(axis=-2, keepdims=True)
+            weights -= largest[part]
+            xp.exp(weights, out=weights)
+            sums[part] = weights.sum(axis=-2, keepdims=True)
+            y.swapaxes(1, 2)[part] = xp.matmul(weights.swapaxes(-1, -2), v[part]) / sums[part].swapaxes(-1, -2)
 
-    seconds = n * heads * length**2 * (2 * d * PER_PRODUCT + 2 * PER_ENTRY)
+    seconds = n * heads * length**2 * (2 * d * PER_PRODUCT + PER_ENTRY)
     in_threads(work, parts, seconds)
 
     def pullback(g):
@@ -189,15 +222,18 @@ def attend(qkv, *, heads):
         to_q, to_k, to_v = (to_qkv[:, :, :, i].swapaxes(1, 2) for i in range(3))
 
         def work(parts):
-            for i, some in parts:
-                weights = _attention_weights(q[i, some], k[i, some])
-                to_v[i, some] = xp.matmul(weights.swapaxes(-1, -2), g[i, some])
-                to_weights = xp.matmul(g[i, some], v[i, some].swapaxes(-1, -2), out=empty(weights.shape, weights.dtype, xp))
-                to_weights -= (g[i, some] * y.swapaxes(1, 2)[i, some]).sum(axis=-1, keepdims=True)
+            for part in parts:
+                weights = _logits(k[part], q[part])
+                weights -= largest[part]
+                xp.exp(weights, out=weights)
+                share = g[part] / sums[part].swapaxes(-1, -2)
+                to_v[part] = xp.matmul(weights, share)
+                to_weights = empty(weights.shape, weights.dtype, xp)
+                xp.matmul(v[part], share.swapaxes(-1, -2), out=to_weights)
+                to_weights -= (share * y.swapaxes(1, 2)[part]).sum(axis=-1)[..., None, :]
                 to_weights *= weights
-                to_weights *= 1 / math.sqrt(d)
-                to_q[i, some] = xp.matmul(to_weights, k[i, some])
-                to_k[i, some] = xp.matmul(to_weights.swapaxes(-1, -2), q[i, some])
+                to_q[part] = xp.matmul(to_weights.swapaxes(-1, -2), k[part]) * d**-0.5
+                to_k[part] = xp.matmul(to_weights, q[part]) * d**-0.5
 
         in_threads(work, parts, 2 * seconds)
         return [to_qkv.reshape(qkv.shape)]
@@ -205,12 +241,13 @@ def attend(qkv, *, heads):
     return y.reshape(n, length, heads * d), pullback
 
 
-def _attention_weights(q, k):
-    """softmax(q k^T / sqrt(d)).  Shapes: q, k (..., L, d) -> (..., L, L)."""
+def _heads_together(n, heads, length):
+    """(images, heads) of every block: some heads of one image, or all of some images."""
+    return bands_of(n, heads, BLOCK // length**2)
+
+
+def _logits(k, q):
+    """k q^T / sqrt(d), a column a query.  Shapes: k, q (..., L, d) -> (..., L, L)."""
     xp = array_module(q, k)
-    weights = empty((*q.shape[:-1], k.shape[-2]), q.dtype, xp)
-    xp.matmul(q * q.shape[-1] ** -0.5, k.swapaxes(-1, -2), out=weights)
-    weights -= weights.max(axis=-1, keepdims=True)
-    xp.exp(weights, out=weights)
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return weights
+    logits = empty((*k.shape[:-1], q.shape[-2]), q.dtype, xp)
+    return xp.matmul(k, (q * q.shape[-1] ** -0.5).swapaxes(-1, -2), out=logits)

@@ -5,7 +5,7 @@ Images are channels-last, (N, H, W, C). The convolution has its own file, `conv.
 
 import numpy as np
 
-from mdps_ref.autograd.blas import by_blocks, pixel_sums, product
+from mdps_ref.autograd.blas import by_blocks, joined, pixel_sums, product
 from mdps_ref.autograd.tape import Tensor, primitive
 from mdps_ref.autograd.threads import PER_PRODUCT, blocks, in_threads
 from mdps_ref.autograd.workspace import empty
@@ -116,13 +116,10 @@ def transpose(x, *, axes):
     return x.transpose(axes)
 
 
-@primitive(
-    lambda y, a, b, axis=-1: _part_of(0, a.shape[axis], axis),
-    lambda y, a, b, axis=-1: _part_of(1, a.shape[axis], axis),
-)
-def concatenate(a, b, *, axis=-1):
-    """b behind a along `axis`."""
-    return array_module(a, b).concatenate([a, b], axis=axis)
+@primitive(lambda y, a, b: _channels(None, a.shape[-1]), lambda y, a, b: _channels(a.shape[-1], None))
+def concatenate(a, b):
+    """b behind a along the last axis."""
+    return joined([a, b])
 
 
 @primitive(lambda y, x, index: lambda g: _put(g, x, index))
@@ -223,9 +220,9 @@ def _inverse(axes):
     return tuple(axes.index(i) for i in range(len(axes)))
 
 
-def _part_of(which, width, axis):
-    """The pullback of a concatenation to its first or second part, the first being `width` wide; it keeps neither."""
-    return lambda g: array_module(g).split(g, [width], axis=axis)[which]
+def _channels(first, stop):
+    """The pullback of a concatenation to one of its parts; it keeps neither."""
+    return lambda g: g[..., first:stop]
 
 
 def _put(g, x, index):

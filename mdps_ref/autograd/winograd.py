@@ -11,17 +11,20 @@ infinity: with them the largest error in float32 is 1e-6 (32 channels) to 3e-6 (
 0, +-1, +-2 give; a test bounds it. Direct summation has 2e-7. The pullback to the kernel is the same formula, transposed.
 """
 
+import itertools
+import math
+
 import numpy as np
 
-from mdps_ref.autograd.blas import copy_lines
-from mdps_ref.autograd.threads import PER_ENTRY, PER_PRODUCT, blocks, in_threads
-from mdps_ref.autograd.workspace import empty
+from mdps_ref.autograd.blas import Padded, of_images
+from mdps_ref.autograd.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.autograd.workspace import cut, empty
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-BAND = 4096  # tiles times channels in a band, about: their 36 values then take 0.6 MB of a core's cache
-NARROW = 2**14  # columns of a product by a small matrix, beyond which BLAS gets slower
-KERNEL_BLOCK = 4096  # pairs of channels whose kernels are transformed at a time
-PARTIAL_SUMS = 8  # of the kernel's pullback: fixed, so that its rounding does not depend on the number of threads
+BAND = 8192  # tiles times channels in a band, about: long enough calls for two threads, and 36 values a tile still stay in cache
+PARTIAL_SUMS = 8  # of the pullback to the kernel, at most
+FEW_BANDS = 4  # bands; with fewer the output channels are split, too, so that every thread has work
+COLUMNS = 256  # output channels at most that are then one piece of work
 
 
 def _matrices():
@@ -41,30 +44,27 @@ A, B, G = (np.ascontiguousarray(matrix, np.float32) for matrix in _matrices())
 def convolve(x, w, b, onto):
     """The convolution with zeros beyond the border, b and `onto` added to it.
 
-    Shapes: x (N, H, W, Ci) float32, H and W multiples of 4, w (3, 3, Ci, Co), b (N, 1, 1, Co), onto (N, H, W, Co) or None -> as onto.
+    Shapes: x (N, H, W, Ci) float32, H and W multiples of 4, w (3, 3, Ci, Co), b (N or 1, 1, 1, Co), onto (N, H, W, Co) or None -> as onto.
     """
-    n, h, wide, c_in = x.shape
-    c_out, across = w.shape[3], wide // 4
-    kernel = _both_axes(G, w).reshape(36, c_in, c_out)
+    (n, h, wide, c_in), c_out = x.shape, w.shape[3]
+    kernel = _by_point(_transformed(G, w))
     y = empty((n, h, wide, c_out), x.dtype)
-    parts, bands = _parts(n, h, wide, max(c_in, c_out))
+    bands = _bands(n, h, wide, max(c_in, c_out))
+    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) < FEW_BANDS else blocks(c_out, c_out)))
 
     def work(parts):
-        load, to_points = _padded_bands(x, bands), _evaluation(B, bands, wide, 1, c_in)
-        products = empty((36, bands * across, c_out), x.dtype)
-        half = empty((6, 4, bands * across * c_out), x.dtype)
-        tiles = empty((4, 4, bands, across, c_out), x.dtype)
-        for images, rows in parts:
-            np.matmul(to_points(load(images, rows)), kernel, out=products)
-            np.matmul(A, products.reshape(6, 6, -1), out=half)
-            np.matmul(A, half.reshape(6, -1), out=tiles.reshape(4, -1))
-            lines = slice(4 * rows.start, 4 * rows.stop)
-            part = y[images, lines]
-            by_tile = part.reshape(len(part), -1, 4, across, 4, c_out)
-            result = tiles[:, :, : by_tile.shape[0] * by_tile.shape[1]].transpose(2, 0, 3, 1, 4).reshape(by_tile.shape)
-            np.add(result, b[images].reshape(-1, 1, 1, 1, 1, c_out), out=by_tile)
+        tiles_in, (one, other) = _overlapping_tiles(x, bands), _memory(bands, wide, max(c_in, c_out))
+        for (images, rows), columns in parts:
+            tiles = _copied(tiles_in(images, rows), one)
+            values = _on_both_axes(B, tiles, other, tiles)
+            products = cut(other, (6, 6, values.shape[2], columns.stop - columns.start))
+            np.matmul(_by_point(values), kernel[:, :, columns], out=_by_point(products))
+            results = _on_both_axes(A, products, one, cut(other, (4, 4, *products.shape[2:])))
+            part = y[_lines(images, rows)][..., columns]
+            by_tile = _tiles(part)
+            np.add(results.reshape(by_tile.shape), of_images(b, images)[..., columns], out=by_tile)
             if onto is not None:
-                part += onto[images, lines]
+                part += onto[_lines(images, rows)][..., columns]
 
     in_threads(work, parts, 36 / 16 * PER_PRODUCT * x.size * c_out + 2 * PER_ENTRY * (x.size + y.size))
     return y
@@ -73,87 +73,163 @@ def convolve(x, w, b, onto):
 def kernel_pullback(x, g):
     """The pullback of the convolution to its kernel: G^T [ sum over tiles of (B x B^T)^T (A^T g A) ] G.
 
-    Shapes: x (N, H, W, Ci), g (N, H, W, Co), float32, H and W multiples of 4 -> (3, 3, Ci, Co).
+    Many tiles are summed in groups, each by one thread, the same groups whatever the number of threads. With few, all threads first
+    evaluate tiles, then multiply points.  Shapes: x (N, H, W, Ci), g (N, H, W, Co), float32, H and W multiples of 4 -> (3, 3, Ci, Co).
     """
     (n, h, wide, c_in), c_out = x.shape, g.shape[3]
-    parts, bands = _parts(n, h, wide, max(c_in, c_out))
-    groups = blocks(len(parts), -(-len(parts) // PARTIAL_SUMS))
-    sums = np.zeros((len(groups), 36, c_in, c_out), x.dtype)
+    bands = _bands(n, h, wide, max(c_in, c_out))
+    count = min(PARTIAL_SUMS, n * h * wide // 16 // (2 * max(c_in, c_out)))
+    sums = _sums_by_group(x, g, bands, count) if count > 1 else _sums_by_point(x, g, bands)
+    return _transformed(G.T, sums.reshape(6, 6, c_in, c_out))
+
+
+def _sums_by_group(x, g, bands, count):
+    """The sum over tiles, band by band in `count` groups of bands.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (36, Ci, Co)."""
+    groups = blocks(len(bands), -(-len(bands) // count))
+    sums = empty((len(groups), 36, x.shape[3], g.shape[3]), x.dtype)
+    most = _count(bands[0], x.shape[2])
 
     def work(numbers):
-        load, to_points = _padded_bands(x, bands), _evaluation(B, bands, wide, 1, c_in)
-        g_to_points = _evaluation(A.T, bands, wide, 0, c_out)
-        products = empty((36, c_in, c_out), x.dtype)
+        evaluate, values, g_values = _evaluation(x, g, bands), *_both_values(x, g, most)
+        product = empty(sums.shape[1:], x.dtype)
         for number in numbers:
-            for images, rows in parts[groups[number]]:
-                g_band = g[images, 4 * rows.start : 4 * rows.stop].reshape(-1, 4, wide, c_out)
-                tiles = len(g_band) * wide // 4
-                values, g_values = to_points(load(images, rows))[:, :tiles], g_to_points(g_band)[:, :tiles]
-                np.matmul(values.swapaxes(1, 2), g_values, out=products)
-                sums[number] += products
+            sums[number] = 0
+            for band in bands[groups[number]]:
+                tiles = _count(band, x.shape[2])
+                evaluate(band, values[:, :, :tiles], g_values[:, :, :tiles])
+                np.matmul(_by_point(values)[:, :tiles].swapaxes(1, 2), _by_point(g_values)[:, :tiles], out=product)
+                sums[number] += product
 
-    in_threads(work, range(len(groups)), 36 / 16 * PER_PRODUCT * x.size * c_out + 2 * PER_ENTRY * (x.size + g.size))
-    return _both_axes(G.T, sums.sum(axis=0).reshape(6, 6, c_in, c_out))
+    in_threads(work, range(len(groups)), 36 / 16 * PER_PRODUCT * x.size * g.shape[3] + 2 * PER_ENTRY * (x.size + g.size))
+    return sums.sum(axis=0)
 
 
-def _both_axes(matrix, x):
-    """matrix x matrix^T on the first two axes.  Shapes: matrix (P, R), x (R, R, Ci, Co) -> (P, P, Ci, Co)."""
+def _sums_by_point(x, g, bands):
+    """The sum over tiles, point by point once all are evaluated.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (36, Ci, Co)."""
+    starts = np.cumsum([0, *(_count(band, x.shape[2]) for band in bands)])
+    values, g_values = _both_values(x, g, starts[-1])
+    sums = empty((36, x.shape[3], g.shape[3]), x.dtype)
+
+    def work(numbers):
+        evaluate = _evaluation(x, g, bands)
+        for number in numbers:
+            here = slice(starts[number], starts[number + 1])
+            evaluate(bands[number], values[:, :, here], g_values[:, :, here])
+
+    def multiply(parts):
+        for points in parts:
+            np.matmul(_by_point(values)[points].swapaxes(1, 2), _by_point(g_values)[points], out=sums[points])
+
+    in_threads(work, range(len(bands)), 2 * PER_ENTRY * (x.size + g.size))
+    in_threads(multiply, blocks(36, 9), PER_PRODUCT * values.size * g.shape[3])
+    return sums
+
+
+def _both_values(x, g, tiles):
+    """Memory for B x B^T and A^T g A of T tiles.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (6, 6, T, Ci), (6, 6, T, Co)."""
+    return [empty((6, 6, tiles, images.shape[3]), images.dtype) for images in (x, g)]
+
+
+def _evaluation(x, g, bands):
+    """evaluate(band, values, g_values) fills in B x B^T, (6, 6, T, Ci), and A^T g A, (6, 6, T, Co), for the band's T tiles."""
+    tiles_in, (one, other) = _overlapping_tiles(x, bands), _memory(bands, x.shape[2], max(x.shape[3], g.shape[3]))
+
+    def evaluate(band, values, g_values):
+        images, rows = band
+        _on_both_axes(B, _copied(tiles_in(images, rows), one), other, values)
+        _on_both_axes(A.T, _copied(_tiles(g[_lines(images, rows)]), one), other, g_values)
+
+    return evaluate
+
+
+def _transformed(matrix, x):
+    """matrix x matrix^T on the first two axes, block by block.  Shapes: matrix (P, R), x (R, R, Ci, Co) -> (P, P, Ci, Co)."""
     p, r = matrix.shape
-    flat = x.reshape(r, r, -1)
+    flat = _in_one_piece(x).reshape(r, r, -1)
     y = empty((p, p, flat.shape[2]), x.dtype)
 
     def work(parts):
+        half = empty((r * p * BAND,), x.dtype)
         for part in parts:
-            half = np.matmul(matrix, flat[:, :, part].reshape(r, -1)).reshape(p, r, -1)
-            y[:, :, part] = np.matmul(matrix, half)
+            _on_both_axes(matrix, flat[:, :, part], half, y[:, :, part])
 
-    in_threads(work, blocks(flat.shape[2], KERNEL_BLOCK), PER_ENTRY * y.size)
+    in_threads(work, blocks(flat.shape[2], BAND), 0.25 * PER_ENTRY * y.size)
     return y.reshape(p, p, *x.shape[2:])
 
 
-def _parts(n, h, wide, c):
-    """(images, rows of tiles) of every band: some rows of one image, or some whole images.  And how many rows a band has at most."""
-    down, rows = h // 4, max(1, 4 * BAND // (wide * c))
-    if rows < down:
-        return [(slice(i, i + 1), part) for i in range(n) for part in blocks(down, rows)], rows
-    together = min(n, rows // down)
-    return [(images, slice(0, down)) for images in blocks(n, together)], together * down
+def _in_one_piece(w):
+    """A kernel in memory of its own, if it is a view: copied some columns at a time, whose lines then stay in the nearest cache."""
+    if w.flags.c_contiguous:
+        return w
+    copy = empty(w.shape, w.dtype)
+
+    def work(parts):
+        for part in parts:
+            copy[..., part] = w[..., part]
+
+    in_threads(work, blocks(w.shape[3], 32), 0.3 * PER_ENTRY * w.size)
+    return copy
 
 
-def _padded_bands(x, bands):
-    """load(images, rows) -> the six lines that each row of tiles needs, with their border of zeros.  Shapes: -> (bands, 6, W + 2, C)."""
-    wide, c = x.shape[2:]
-    band = empty((bands, 6, wide + 2, c), x.dtype)
-    band[...] = 0
+def _on_both_axes(matrix, x, half, y):
+    """y, filled with matrix x matrix^T on the first two axes; `half` is memory for what is half done, and y may be x's own.
 
-    def load(images, rows):
-        count = rows.stop - rows.start
-        part = band[: (images.stop - images.start) * count].reshape(-1, count, 6, wide + 2, c)
-        for at, row in enumerate(range(rows.start, rows.stop)):
-            copy_lines(x, images, 4 * row - 1, part[:, at])
-        return band
-
-    return load
-
-
-def _evaluation(matrix, bands, wide, border, c):
-    """to_points(band) -> matrix d matrix^T for every tile d of a band; the tiles start four pixels apart.
-
-    Shapes: matrix (6, R), band (up to `bands`, R, W + 2 border, C) -> (36, bands W / 4, C).
+    Shapes: matrix (P, R), x (R, R, ...), y (P, P, ...).
     """
-    taps, width, across = matrix.shape[1], wide + 2 * border, wide // 4
-    tall = empty((bands, 6, width, c), matrix.dtype)
-    tall[...] = 0  # a band may be shorter than most; what is left over then is dropped, but must be numbers
-    gathered = empty((6, taps, bands, across, c), matrix.dtype)
-    values = empty((6, 6, bands * across * c), matrix.dtype)
+    p, r = matrix.shape
+    half = cut(half, (r, p, math.prod(x.shape[2:])))
+    np.matmul(matrix, x.reshape(r, r, -1), out=half)
+    np.matmul(matrix, half.swapaxes(0, 1), out=y.reshape(p, p, -1).swapaxes(0, 1))
+    return y
 
-    def to_points(band):
-        lines, points = band.reshape(len(band), taps, -1), tall[: len(band)].reshape(len(band), 6, -1)
-        for part in blocks(width * c, NARROW):
-            np.matmul(matrix, lines[:, :, part], out=points[:, :, part])
-        for tap in range(taps):
-            gathered[:, tap] = tall[:, :, tap : tap + wide - 3 : 4].swapaxes(0, 1)
-        np.matmul(matrix, gathered.reshape(6, taps, -1), out=values)
-        return values.reshape(36, bands * across, c)
 
-    return to_points
+def _bands(n, h, wide, c):
+    """(images, rows of tiles) of every band."""
+    return bands_of(n, h // 4, 4 * BAND // (wide * c))
+
+
+def _count(band, wide):
+    """How many tiles a band has."""
+    images, rows = band
+    return (images.stop - images.start) * (rows.stop - rows.start) * wide // 4
+
+
+def _memory(bands, wide, c):
+    """Two buffers for 36 values of each tile and channel of a band; the first band is the largest."""
+    return empty((2, 36 * _count(bands[0], wide) * c), np.float32)
+
+
+def _overlapping_tiles(x, bands):
+    """tiles_in(images, rows) -> the tiles of 6 x 6 pixels of a band, zeros beyond the image.  Shapes: -> (6, 6, I, rows, W / 4, C)."""
+    padded = Padded(x, _lines(*bands[0]), 1)
+    image, line, pixel, channel = padded.memory.strides
+
+    def tiles_in(images, rows):
+        i, lines, width, c = padded.lines(_lines(images, rows)).shape
+        shape = (6, 6, i, lines // 4, width // 4, c)
+        return np.lib.stride_tricks.as_strided(padded.memory, shape, (line, pixel, image, 4 * line, 4 * pixel, channel))
+
+    return tiles_in
+
+
+def _lines(images, rows):
+    """(images, lines of pixels) for rows of tiles."""
+    return images, slice(4 * rows.start, 4 * rows.stop)
+
+
+def _tiles(band):
+    """A view of an image's tiles of 4 x 4 pixels.  Shapes: (I, 4 rows, W, C) -> (4, 4, I, rows, W / 4, C)."""
+    i, lines, wide, c = band.shape
+    return band.reshape(i, lines // 4, 4, wide // 4, 4, c).transpose(2, 4, 0, 1, 3, 5)
+
+
+def _copied(tiles, memory):
+    """A copy in `memory` of tiles as a list.  Shapes: (R, R, I, rows, across, C) -> (R, R, T, C)."""
+    copy = cut(memory, tiles.shape)
+    copy[...] = tiles
+    return copy.reshape(*tiles.shape[:2], -1, tiles.shape[-1])
+
+
+def _by_point(x):
+    """The 36 points of both axes as one axis.  Shapes: (6, 6, ...) -> (36, ...)."""
+    return x.reshape(36, *x.shape[2:])

@@ -61,8 +61,10 @@ def pullbacks_by_loops(x, w, g):
     return to_x, to_w, g.sum(axis=(0, 1, 2))
 
 
+@pytest.mark.parametrize("few", [0, 128], ids=["sums as the image", "sums as the kernel"])
 @pytest.mark.parametrize("k", [1, 3, 5])
-def test_the_three_pullbacks_are_their_twins(k):
+def test_the_three_pullbacks_are_their_twins(k, few, monkeypatch):
+    monkeypatch.setattr(conv, "FEW_PIXELS", few)
     x, w, b, g = normal(2, 4, 5, 3), normal(k, k, 3, 4, seed=1), normal(4, seed=2), normal(2, 4, 5, 4, seed=3)
     tensors = [Tensor(x), Tensor(w), Tensor(b)]
     for ours, twin in zip(pull_back(conv.conv2d(*tensors), g, tensors), pullbacks_by_loops(x, w, g), strict=True):
@@ -87,3 +89,21 @@ def test_it_moves_with_the_image():
 def test_one_by_one_is_a_linear_map():
     x, w, b = normal(2, 3, 4, 5), normal(1, 1, 5, 6), normal(6)
     np.testing.assert_allclose(conv.conv2d(x, w, b), linear(x, w[0, 0], b), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "shape, c_out, suits",
+    [
+        ((1, 16, 16, 128), 128, True),
+        ((4, 8, 8, 64), 64, True),
+        ((1, 32, 32, 256), 256, True),
+        ((1, 16, 16, 256), 256, False),
+        ((1, 8, 8, 64), 64, False),
+        ((1, 18, 16, 8), 8, False),
+    ],
+    ids=["enough pixels", "in a batch", "of many channels, too", "too many channels", "too few pixels", "no whole tiles"],
+)
+def test_winograds_form_is_chosen_by_shape(shape, c_out, suits):
+    x = np.zeros(shape, np.float32)
+    assert conv._suits_winograd(x, 3, c_out, conv.LARGE) == suits
+    assert not conv._suits_winograd(x, 5, c_out, conv.LARGE) and not conv._suits_winograd(x.astype(float), 3, c_out, conv.LARGE)
