@@ -80,6 +80,21 @@ def test_the_other_side_is_timed_in_turns(monkeypatch):
     assert timing.in_turns(ours, theirs)[2] == 2.0
 
 
+def test_our_turns_are_held_side_by_side_and_theirs_are_not(quick, monkeypatch):
+    held, seen = [False], {"ours": set(), "theirs": set()}
+
+    class Held:
+        def __enter__(self):
+            held[0] = True
+
+        def __exit__(self, *_):
+            held[0] = False
+
+    monkeypatch.setattr(timing, "SIDE_BY_SIDE", Held())
+    timing.in_turns(lambda: seen["ours"].add(held[0]), lambda: seen["theirs"].add(held[0]))
+    assert seen == {"ours": {True}, "theirs": {False}}
+
+
 def test_a_turn_lasts_and_its_first_call_is_not_counted(monkeypatch):
     """On a pretend clock: a first call that takes 5 seconds, then calls of a quarter of one; a turn of two seconds has eight of them."""
     clock, calls = [0.0], []

@@ -10,8 +10,8 @@ from mdps_ref.autograd.workspace import empty
 from mdps_ref.backend import array_module
 
 BLOCK = 2**18  # entries of an array that a thread works on at a time: a megabyte in float32, a call of some thirty microseconds
-LINE = 2048  # entries
-MANY_LINES = 256  # whose sums are taken in float64, since single precision would round too much
+LINE = 2048  # entries, about, of a line of several pixels
+MANY_LINES = 256  # beyond that many their sums are taken in float64, since single precision would round too much
 SMALL = 2**18  # multiplications below which BLAS uses one thread anyhow
 
 

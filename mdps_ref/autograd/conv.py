@@ -51,11 +51,11 @@ def convolve(x, w, b=None, onto=None):
     """b + onto + the convolution of x with w; None adds nothing.  Shapes: as `conv2d`."""
     xp = array_module(x, w)
     if xp is not np:
-        y = sum(window @ w[offset] for offset, window in _windows(x, w.shape[0]))
-        return sum((a for a in (b, onto) if a is not None), start=y)
+        y = sum(window.reshape(-1, x.shape[3]) @ w[offset] for offset, window in _windows(x, w.shape[0]))
+        return sum((a for a in (b, onto) if a is not None), start=y.reshape(*x.shape[:3], w.shape[3]))
     b = (np.zeros(w.shape[3], x.dtype) if b is None else b).reshape(-1, 1, 1, w.shape[3])
     suits = _suits_winograd(x, w.shape[0], w.shape[3], LARGE)
-    return (winograd.convolve if suits else shifted_products)(x, w, b, onto)
+    return (winograd.convolve if suits else window_products)(x, w, b, onto)
 
 
 def kernel_products(x, g, k):
@@ -73,13 +73,12 @@ def kernel_products(x, g, k):
     return products
 
 
-def shifted_products(x, w, b, onto=None):
+def window_products(x, w, b, onto=None):
     """b + onto + the convolution, by K * K products of windows.  Shapes: as `conv2d`, b (N or 1, 1, 1, Co); arrays on the host."""
     (n, h, wide, c_in), (k, c_out) = x.shape, w.shape[::3]
     y = empty((n, h, wide, c_out), x.dtype)
     bands = bands_of(n, h, BLOCK // wide)
     parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else blocks(c_out, c_out)))
-
     across = w.strides[2] < w.strides[3] and x[..., 0].size <= FEW_PIXELS  # sums in the order of memory of a turned kernel
 
     def work(parts):

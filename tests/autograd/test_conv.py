@@ -28,7 +28,7 @@ def conv2d_by_loops(x, w, b):
 @pytest.mark.parametrize("block", [1, 7, 4096])
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-13)])
-def test_shifted_products_are_the_convolution(k, dtype, tolerance, block, monkeypatch):
+def test_window_products_are_the_convolution(k, dtype, tolerance, block, monkeypatch):
     monkeypatch.setattr(conv, "BLOCK", block)
     x, w, b = (a.astype(dtype) for a in (normal(2, 6, 5, 3), normal(k, k, 3, 4), normal(4)))
     y = conv.conv2d(x, w, b)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +53,26 @@ def test_an_error_in_any_thread_comes_out(part, monkeypatch):
 
     with pytest.raises(ValueError, match="broken"):
         in_threads(work, range(2))
+
+
+def test_an_error_comes_out_once_the_others_have_ended(monkeypatch):
+    """The caller breaks off while its helper is at work."""
+    monkeypatch.setattr(threads, "_limits", [2])
+    monkeypatch.setattr(threads, "_HELPERS", threads._Helpers(1))
+    caller, begun, ended = threading.current_thread(), threading.Event(), []
+
+    def work(parts):
+        for at in parts:
+            if threading.current_thread() is caller:
+                assert begun.wait(30)
+                raise ValueError("broken")
+            begun.set()
+            time.sleep(0.05)
+            ended.append(at)
+
+    with pytest.raises(ValueError, match="broken"):
+        in_threads(work, range(2))
+    assert len(ended) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
