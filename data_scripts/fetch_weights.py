@@ -14,7 +14,7 @@ import urllib.request
 import tqdm
 
 from mdps_ref.errors import InputError
-from mdps_ref.files import whole_file
+from mdps_ref.data.files import whole_file
 from mdps_ref.nn.resnet import RESNETS
 from mdps_ref.scoring.features import EXTRACTORS, WEIGHTS_FOLDER
 

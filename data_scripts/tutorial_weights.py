@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from mdps_ref.checkpoint import load_checkpoint, save_checkpoint
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 from mdps_ref.errors import InputError
 
 

@@ -15,17 +15,17 @@ import scipy
 
 import mdps_ref
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.config import CHOICES, make_config, read_settings, with_presets
+from mdps_ref.job.config import CHOICES, make_config, read_settings, with_presets
 from mdps_ref.data.folders import centre_crop, image_size, load_images, load_mask, read_category, split_held_out
 from mdps_ref.data.synthetic import DEFECTS, check_request, write_category
-from mdps_ref.detect import Detection, calibrate, centre, detect, judged_side, make_extractor, make_model, mask_from_test_set
+from mdps_ref.job.detect import Detection, calibrate, centre, detect, judged_side, make_extractor, make_model, mask_from_test_set
 from mdps_ref.errors import InputError, exit_status
-from mdps_ref.evaluate import evaluate
-from mdps_ref.presets import preset_settings
-from mdps_ref.report import Result, write_report
-from mdps_ref.rules import RULES
-from mdps_ref.run_folder import open_run_folder, write_json, write_maps, write_scores
-from mdps_ref.train import load_weights, resume_training, train
+from mdps_ref.job.evaluate import evaluate
+from mdps_ref.released.presets import preset_settings
+from mdps_ref.report.page import Result, write_report
+from mdps_ref.released.rules import RULES
+from mdps_ref.job.run_folder import open_run_folder, write_json, write_maps, write_scores
+from mdps_ref.job.train import load_weights, resume_training, train
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),

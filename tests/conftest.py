@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.backend import find_backend
-from mdps_ref.config import make_config
+from mdps_ref.job.config import make_config
 from mdps_ref.errors import InputError
 
 QUICK = {

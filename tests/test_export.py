@@ -5,11 +5,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from mdps_ref.checkpoint import read_state_dict, save_checkpoint
+from mdps_ref.weights.checkpoint import read_state_dict, save_checkpoint
 from mdps_ref.export import main
-from mdps_ref.nn.released import from_released
+from mdps_ref.released.names import from_released
 from mdps_ref.nn.unet import NETWORKS, UNetConfig
-from mdps_ref.train import save_training, start_training
+from mdps_ref.job.train import save_training, start_training
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdps_ref import config, run
-from mdps_ref.checkpoint import load_checkpoint
+from mdps_ref import run
+from mdps_ref.job import config
+from mdps_ref.weights.checkpoint import load_checkpoint
 from mdps_ref.data.folders import Item
-from mdps_ref.run_folder import open_run_folder, write_scores
+from mdps_ref.job.run_folder import open_run_folder, write_scores
 
 # The path of each image, its size (width, height) and its kind.
 IMAGES = {
@@ -366,7 +367,7 @@ def test_a_run_killed_in_the_middle_of_training_ends_with_the_same_bytes(place, 
 
 def test_a_run_that_has_ended_can_be_resumed_and_stays_as_it_was(done, tmp_path, no_report, monkeypatch):
     shutil.copytree(done, tmp_path / "out")
-    monkeypatch.setattr("mdps_ref.train.train_step", None)
+    monkeypatch.setattr("mdps_ref.job.train.train_step", None)
     assert run.main(["--out", str(tmp_path / "out"), "--resume", "--seed", "0", "--image-size", "16"]) == 0
     assert contents(tmp_path / "out") == contents(done)
 

@@ -12,7 +12,7 @@ from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.backend import array_module, to_device, to_host
-from mdps_ref.rules import RULES
+from mdps_ref.released.rules import RULES
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
 

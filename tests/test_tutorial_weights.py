@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from mdps_ref.checkpoint import load_checkpoint
-from mdps_ref.train import load_weights, save_training, start_training
+from mdps_ref.weights.checkpoint import load_checkpoint
+from mdps_ref.job.train import load_weights, save_training, start_training
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "data_scripts" / "tutorial_weights.py"
 

@@ -9,11 +9,11 @@ import itertools
 
 import numpy as np
 
-from mdps_ref.autograd import winograd
-from mdps_ref.autograd.blas import Padded, of_images
+from mdps_ref.kernels import winograd
+from mdps_ref.kernels.blocks import Padded, of_images
 from mdps_ref.autograd.tape import primitive
-from mdps_ref.autograd.threads import PER_PRODUCT, bands_of, blocks, in_threads, pieces
-from mdps_ref.autograd.workspace import cut, empty
+from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.kernels.buffers import cut, empty
 from mdps_ref.backend import array_module
 
 BLOCK = 1024  # pixels; a block of them and of their sums stays in a core's cache for all K * K products

@@ -5,10 +5,10 @@ Images are channels-last, (N, H, W, C). The convolution has its own file, `conv.
 
 import numpy as np
 
-from mdps_ref.autograd.blas import by_blocks, joined, pixel_sums, product
+from mdps_ref.kernels.blocks import by_blocks, joined, pixel_sums, product
 from mdps_ref.autograd.tape import Tensor, primitive
-from mdps_ref.autograd.threads import PER_PRODUCT, blocks, in_threads
-from mdps_ref.autograd.workspace import empty
+from mdps_ref.kernels.threads import PER_PRODUCT, blocks, in_threads
+from mdps_ref.kernels.buffers import empty
 from mdps_ref.backend import array_module
 
 ROWS = 1024  # of a linear map's argument that a thread multiplies at a time

@@ -8,7 +8,7 @@ no_grad: guidance wraps x_t and pays for no weight gradient, training wraps the 
 import functools
 import math
 
-from mdps_ref.autograd.blas import add_arrays, column_sums, pixel_sums
+from mdps_ref.kernels.blocks import add_arrays, column_sums, pixel_sums
 from mdps_ref.backend import array_module
 
 PRIMITIVES = {}

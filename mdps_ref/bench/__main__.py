@@ -8,10 +8,10 @@ import json
 import statistics
 import sys
 
-from mdps_ref.autograd.threads import CORES, at_most
+from mdps_ref.kernels.threads import CORES, at_most
 from mdps_ref.bench import rows, timing
 from mdps_ref.errors import InputError, exit_status
-from mdps_ref.files import write_text
+from mdps_ref.data.files import write_text
 
 COLUMNS = f"{'':52}{'threads':>8}{'ms':>10}{'theirs':>10}{'x faster':>10}{'GFLOP/s':>9}{'of peak':>9}{'MiB':>7}{'theirs':>8}"
 

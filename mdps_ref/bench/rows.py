@@ -9,18 +9,18 @@ import math
 import numpy as np
 
 from mdps_ref.autograd.conv import convolve, kernel_products, turned
-from mdps_ref.autograd.fused import attend, group_norm_silu
+from mdps_ref.kernels.fused import attend, group_norm_silu
 from mdps_ref.autograd.tape import Tensor
-from mdps_ref.autograd.workspace import Workspace
-from mdps_ref.config import make_config, with_presets
-from mdps_ref.detect import Model, calibrate, make_model
+from mdps_ref.kernels.buffers import Workspace
+from mdps_ref.job.config import make_config, with_presets
+from mdps_ref.job.detect import Model, calibrate, make_model
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.nn.resnet import RESNETS, resnet_features
 from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
 from mdps_ref.posterior.guidance import misfit_gradient
 from mdps_ref.scoring.difference import difference_map
 from mdps_ref.scoring.image_score import IMAGE_SCORES
-from mdps_ref.train import start_training, train_step
+from mdps_ref.job.train import start_training, train_step
 
 TRAINING_BATCH = 16
 TIMESTEP = 200

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from mdps_ref.autograd.blas import product
-from mdps_ref.autograd.threads import SIDE_BY_SIDE, at_most
+from mdps_ref.kernels.blocks import product
+from mdps_ref.kernels.threads import SIDE_BY_SIDE, at_most
 
 PAUSE = 0.02  # seconds before each turn, in which the other side's threads stop spinning
 TURN = 0.01  # seconds that a turn's counted calls take at least

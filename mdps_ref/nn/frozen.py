@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from mdps_ref.autograd.blas import by_blocks, product
+from mdps_ref.kernels.blocks import by_blocks, product
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.backend import array_module
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.conv import conv2d
-from mdps_ref.autograd.fused import attend, group_norm_silu
+from mdps_ref.kernels.fused import attend, group_norm_silu
 from mdps_ref.autograd.tape import value_of
 from mdps_ref.backend import array_module, to_device
 

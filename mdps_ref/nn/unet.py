@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.autograd import ops
-from mdps_ref.autograd.fused import group_norm_silu
+from mdps_ref.kernels.fused import group_norm_silu
 from mdps_ref.backend import random_stream
 from mdps_ref.errors import InputError, check_arrays
 from mdps_ref.nn.layers import attention, conv, embedded_time, norm, residual_block

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from mdps_ref.autograd.blas import product
+from mdps_ref.kernels.blocks import product
 from mdps_ref.backend import array_module, to_device
 
 

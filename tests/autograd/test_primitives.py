@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mdps_ref.autograd import conv, fused, ops  # noqa: F401 (importing them fills the table)
+from mdps_ref.autograd import conv, ops  # noqa: F401 (importing them fills the table)
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.tape import PRIMITIVES, Tensor, pull_back
 from mdps_ref.backend import array_module, to_device, to_host

@@ -8,7 +8,7 @@ import pytest
 from mdps_ref.autograd.tape import Tensor, pull_back
 from mdps_ref.diffusion.forward import level_per_image, noise_loss, q_sample
 from mdps_ref.diffusion.schedule import alpha_bar, released_timesteps
-from mdps_ref.nn.released import GROUPS, from_released, to_released
+from mdps_ref.released.names import GROUPS, from_released, to_released
 from mdps_ref.nn.unet import UNetConfig, unet
 from mdps_ref.posterior.guidance import misfit_gradient
 from mdps_ref.posterior.sampler import posterior_chain

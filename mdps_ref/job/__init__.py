@@ -1,0 +1,1 @@
+"""The job around the method: settings, training, detection, evaluation, and the folder of a run."""

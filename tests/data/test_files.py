@@ -1,0 +1,155 @@
+"""Whole files: after every way to fail, the old bytes stand, nothing lies beside them, and one line says what happened."""
+
+import errno
+import io
+import os
+import pathlib
+
+import pytest
+
+from mdps_ref.data import files
+
+OLD, NEW = b"old bytes", b"new bytes"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file that is there already."""
+    path = tmp_path / "run" / "scores.csv"
+    path.parent.mkdir()
+    path.write_bytes(OLD)
+    return path
+
+
+def write(path, content=NEW):
+    with files.whole_file(path) as handle:
+        handle.write(content)
+
+
+def assert_untouched(path):
+    assert path.read_bytes() == OLD
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_is_written_its_folders_made_and_nothing_left_beside_it(tmp_path):
+    path = tmp_path / "a" / "b" / "new.csv"
+    write(path)
+    assert path.read_bytes() == NEW
+    assert [file.name for file in path.parent.iterdir()] == ["new.csv"]
+
+
+def test_a_file_is_replaced_only_at_the_end_of_the_block(path):
+    with files.whole_file(path) as handle:
+        handle.write(NEW)
+        handle.flush()
+        assert path.read_bytes() == OLD
+    assert path.read_bytes() == NEW
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is(path, monkeypatch):
+    """A power cut after the renaming must not leave an empty file under the name."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(("fsync", os.fstat(handle).st_size)), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("replace"), replace(*names)))
+    write(path)
+    assert done == [("fsync", len(NEW)), "replace"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), MemoryError()], ids=lambda error: type(error).__name__)
+def test_a_block_that_raises_leaves_the_old_file(path, error):
+    with pytest.raises(type(error)) as caught, files.whole_file(path) as handle:
+        handle.write(NEW)
+        raise error
+    assert caught.value is error
+    assert_untouched(path)
+
+
+class FullDisk(io.BytesIO):
+    """A file on a disk that has room for three bytes."""
+
+    def write(self, content):
+        super().write(content[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_the_old_file(path, monkeypatch, fails_with):
+    def open_on_full_disk(part, mode):
+        pathlib.Path(part).touch()
+        return FullDisk()
+
+    monkeypatch.setattr(files, "open", open_on_full_disk, raising=False)
+    with fails_with(path, "no space left on device", "free space"):
+        write(path)
+    assert_untouched(path)
+
+
+def test_a_disk_that_is_full_only_at_the_flush_leaves_the_old_file(path, fails_with):
+    """Writes are buffered, so a full disk may show as late as the flush; /dev/full is one that does."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    path.with_name("scores.csv.part").symlink_to("/dev/full")
+    with fails_with(path, "no space left on device"):
+        write(path)
+    assert_untouched(path)
+    assert os.path.exists("/dev/full")
+
+
+def test_a_failing_rename_leaves_the_old_file(path, monkeypatch, fails_with):
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with fails_with(path, "permission denied", "choose another folder"):
+        write(path)
+    assert_untouched(path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(path, fails_with):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    path.parent.chmod(0o500)
+    try:
+        with fails_with(path, "permission denied", "choose another folder"):
+            write(path)
+    finally:
+        path.parent.chmod(0o700)
+    assert_untouched(path)
+
+
+def test_a_file_where_a_folder_should_be_is_one_line(path, fails_with):
+    for below in (path / "new.csv", path / "deeper" / "new.csv"):
+        with fails_with(below, "choose another folder"):
+            write(below)
+    assert_untouched(path)
+
+
+def test_a_folder_where_the_file_should_be_is_one_line(path, fails_with):
+    with fails_with(path.parent, "is a directory"):
+        write(path.parent)
+    assert_untouched(path)
+    assert [folder.name for folder in path.parent.parent.iterdir()] == ["run"]
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path, fails_with):
+    with fails_with("name too long"):
+        write(tmp_path / ("n" * 300))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_behind_is_written_over(path):
+    path.with_name("scores.csv.part").write_bytes(b"half of something longer than the new bytes")
+    write(path)
+    assert path.read_bytes() == NEW
+    assert [file.name for file in path.parent.iterdir()] == ["scores.csv"]
+
+
+def test_text_is_utf8_whatever_the_platform(path):
+    files.write_text(path, "Größe,1\n")
+    assert path.read_bytes() == "Größe,1\n".encode()
+
+
+def test_the_name_of_a_file_that_is_no_utf8_keeps_its_bytes(path):
+    name = b"test/good/\xff\xc3\xa9.png"
+    files.write_text(path, os.fsdecode(name))
+    assert path.read_bytes() == name

@@ -1,0 +1,202 @@
+"""Settings: what is taken, what is refused and in which words; nothing is guessed, and nothing is ignored."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mdps_ref.job import config
+from mdps_ref.job.config import Config, make_config, read_settings, with_presets
+from mdps_ref.nn.unet import NETWORKS
+
+TYPES = {field.name: field.type for field in dataclasses.fields(Config)}
+NUMBERS = {name: kind for name, kind in TYPES.items() if kind in (int, float)}
+
+
+def test_no_setting_goes_unchecked():
+    """Every number has a range and every name of something in the package its choices; names from outside, and yes or no, have neither."""
+    neither = {"data", "category", "weights", "feature_weights", "feature_layers", "masked"}
+    assert TYPES.keys() == config.RANGES.keys() | config.CHOICES.keys() | neither
+    assert NUMBERS.keys() == config.RANGES.keys()
+
+
+def test_the_defaults_lie_in_their_ranges_and_are_of_their_types():
+    assert make_config({}) == Config()
+    assert make_config(dataclasses.asdict(Config())) == Config()
+
+
+def test_an_unknown_key_is_refused_and_the_known_ones_are_told(fails_with):
+    with fails_with("sampels", "samples", "image_size"):
+        make_config({"sampels": 3})
+
+
+WRONG = {
+    int: [1.0, "1", True, None, [1], np.int64(1)],
+    float: ["1.0", True, None, [1.0], np.float32(1)],
+    str: [1, None, True, ["a"]],
+    bool: [0, 1, "yes", None],
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_value_of_another_type_is_refused(name, fails_with):
+    for value in WRONG[TYPES[name]]:
+        with fails_with(name, repr(value), TYPES[name].__name__):
+            make_config({name: value})
+
+
+@pytest.mark.parametrize("name", [name for name, kind in TYPES.items() if kind is float])
+def test_whole_numbers_are_taken_for_floats(name):
+    (value,) = config.checked({name: 1}).values()
+    assert type(value) is float and value == 1
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_just_outside_their_range_are_refused_and_those_at_its_ends_taken(name, fails_with):
+    low, high = config.RANGES[name]
+    kind = NUMBERS[name]
+    for end, beyond in ((low, -1), (high, 1)):
+        if name != "image_size":  # 8 and 1024 suit every network's halvings only by chance: they are tried below
+            assert getattr(make_config({name: end}), name) == end
+        outside = end + beyond if kind is int else math.nextafter(end, beyond * math.inf)
+        if math.isfinite(outside):
+            with fails_with(name, outside, low, high):
+                make_config({name: outside})
+
+
+@pytest.mark.parametrize("name", [name for name, kind in TYPES.items() if kind is float])
+@pytest.mark.parametrize("value", [math.nan, -math.inf], ids=str)
+def test_what_is_no_finite_number_is_refused(name, value, fails_with):
+    with fails_with(name):
+        make_config({name: value})
+
+
+@pytest.mark.parametrize("name", config.CHOICES)
+def test_each_choice_is_taken_and_any_other_refused(name, fails_with):
+    for choice in config.CHOICES[name]:
+        assert getattr(make_config({name: choice, "image_size": 64}), name) == choice
+    with fails_with(name, "'best'", *config.CHOICES[name]):
+        make_config({name: "best"})
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_an_image_size_must_be_one_that_the_network_can_halve(network, fails_with):
+    multiple = 2 ** (len(NETWORKS[network].multipliers) - 1)
+    for size in range(8, 73):
+        if size % multiple:
+            with fails_with(size, f"multiple of {multiple}"):
+                make_config({"network": network, "image_size": size})
+        else:
+            assert make_config({"network": network, "image_size": size}).unet().image_size == size
+
+
+def test_the_paper_knows_every_guidance_and_the_released_code_the_norms_alone(fails_with):
+    """Row 1."""
+    for guidance in config.CHOICES["guidance"]:
+        assert make_config({"rules": "paper", "guidance": guidance}).guidance == guidance
+    assert make_config({"rules": "released"}).guidance == "norm"
+    for guidance in ("squared_norm", "moment_matched"):
+        with fails_with("guidance", repr(guidance), "'released'", "norm"):
+            make_config({"rules": "released", "guidance": guidance})
+
+
+@pytest.mark.parametrize("name", ["stage1_start", "stage2_start"])
+def test_below_a_start_of_0_the_released_code_has_nothing_to_call(name, fails_with):
+    """Row 7."""
+    make_config({"rules": "paper", name: 0})
+    make_config({"rules": "released", name: 1})
+    with fails_with(name, "'released'", "at least 1"):
+        make_config({"rules": "released", name: 0})
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1
+
+
+# Presets
+
+
+@pytest.mark.parametrize("size, network", [(8, "tiny"), (32, "tiny"), (40, "small"), (128, "small"), (160, "released"), (1024, "released")])
+def test_the_network_follows_the_image_size(size, network):
+    made = make_config(with_presets({"image_size": size}))
+    assert made.network == network
+    assert all(getattr(made, name) == value for name, value in config.PRESETS[network].items())
+
+
+def test_without_settings_the_presets_are_those_of_the_default_size():
+    assert make_config(with_presets({})).network == "tiny"
+
+
+def test_what_is_given_wins_over_the_preset_and_the_network_given_over_the_size():
+    made = make_config(with_presets({"image_size": 64, "network": "tiny", "train_steps": 7}))
+    assert (made.network, made.train_steps, made.samples) == ("tiny", 7, Config.samples)
+
+
+def test_presets_are_settings_of_networks_that_there_are():
+    assert config.PRESETS.keys() <= NETWORKS.keys()
+    for network, preset in config.PRESETS.items():
+        make_config(preset | {"network": network, "image_size": NETWORKS[network].image_size})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"image_size": "64"}, {"image_size": None}, {"network": ["tiny"]}, {"network": None}, {"network": "huge"}]
+)
+def test_presets_leave_it_to_the_config_to_refuse(settings, fails_with):
+    (name,) = settings
+    with fails_with(name, repr(settings[name])):
+        make_config(with_presets(settings))
+
+
+# Files
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_config_written_down_is_read_back_the_same(tmp_path):
+    made = make_config({"seed": 2**63 - 1, "learning_rate": 0.1 + 0.2, "category": "Größe", "image_size": 16})
+    path = write(tmp_path / "config.json", json.dumps(dataclasses.asdict(made)))
+    assert make_config(read_settings(path)) == made
+
+
+NO_SETTINGS = {
+    "text": "samples = 8",
+    "nothing": "",
+    "cut short": '{"samples": 8',
+    "not UTF-8": b'{"data": "\xff"}',
+    "a list": "[1, 2]",
+    "a number": "3",
+    "null": "null",
+    "nested without end": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", NO_SETTINGS.values(), ids=NO_SETTINGS)
+def test_a_file_without_settings_is_one_line_that_names_it(text, tmp_path, fails_with):
+    path = write(tmp_path / "config.json", text)
+    with fails_with(path, "JSON"):
+        read_settings(path)
+
+
+def test_a_missing_file_and_a_folder_are_one_line(tmp_path, fails_with):
+    for path in (tmp_path / "none.json", tmp_path):
+        with fails_with(path, "JSON"):
+            read_settings(path)
+
+
+@pytest.mark.parametrize("text, told", [('{"sampels": 8}', "sampels"), ('{"samples": "8"}', "'8'"), ('{"eta": true}', "True")])
+def test_a_setting_that_cannot_be_is_refused_by_the_name_of_its_file(text, told, tmp_path, fails_with):
+    path = write(tmp_path / "mine.json", text)
+    with fails_with(path, told):
+        read_settings(path)
+
+
+def test_what_a_file_holds_is_left_to_the_ranges(tmp_path, fails_with):
+    for text in ("NaN", "Infinity", "-1"):
+        with fails_with("eta"):
+            make_config(read_settings(write(tmp_path / "mine.json", f'{{"eta": {text}}}')))

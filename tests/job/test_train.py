@@ -1,0 +1,315 @@
+"""Training learns, gives the same bytes for the same seed, and ends with the same bytes wherever it was broken off."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from mdps_ref.job import train
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint, write_state_dict
+from mdps_ref.nn.optim import global_norm
+from mdps_ref.released.names import to_released
+from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
+
+FILES = ("checkpoint.npz", "train.csv")
+
+
+def trained(folder, images, config, state=None):
+    """Train in a folder, and return what was written there: {name of the file: bytes}."""
+    train.train(config, images, folder, np, state)
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_the_loss_goes_down_on_images_of_one_colour(tmp_path, quick_config):
+    """Fresh weights predict no noise at all, so the loss starts at the noise's variance, 1; one colour is soon learnt."""
+    config = quick_config(train_steps=40, batch_size=4, learning_rate=3e-3, checkpoint_every=100)
+    state = train.train(config, np.full((4, 16, 16, 3), 0.5, np.float32), tmp_path, np)
+    losses = np.array(state.log)[:, 0]
+    assert losses[0] == pytest.approx(1, abs=0.1)
+    assert losses[-10:].mean() < 0.6
+
+
+def test_the_first_step_is_adams_along_the_losss_slope(tmp_path, quick_config, some_images):
+    """Adam's first step is the rate against the gradient's sign; that the loss falls along it shows that the sign is right."""
+    config = quick_config(train_steps=1, learning_rate=1e-5)
+    images = some_images(2)
+    state = train.start_training(config, np)
+    before = {name: w.copy() for name, w in state.weights.items()}
+    train.train_step(state, images, config, np)
+    moved = np.concatenate([np.ravel(w - before[name]) for name, w in state.weights.items()])
+    moved = abs(moved[moved != 0])
+    assert moved.size and np.quantile(moved, 0.9) == pytest.approx(1e-5, rel=0.02)
+    again = train.TrainingState(state.weights, state.mean, state.first, state.second, [])
+    train.train_step(again, images, config, np)
+    assert again.log[0][0] < state.log[0][0]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, quick_config, some_images):
+    runs = [trained(tmp_path / str(k), some_images(3), quick_config(seed=seed)) for k, seed in enumerate((1, 1, 2))]
+    assert runs[0] == runs[1]
+    assert all(runs[0][name] != runs[2][name] for name in FILES)
+
+
+def test_the_log_tells_every_step(tmp_path, quick_config, some_images):
+    state = train.train(quick_config(), some_images(3), tmp_path, np)
+    rows = list(csv.DictReader((tmp_path / "train.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3]
+    for row, (loss, length) in zip(rows, state.log, strict=True):
+        assert float(row["loss"]) == pytest.approx(loss, rel=1e-5)
+        assert float(row["gradient_norm"]) == pytest.approx(length, rel=1e-5)
+
+
+def test_no_gradient_reaches_adam_longer_than_the_limit(tmp_path, quick_config, some_images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "adam_step", lambda weights, gradients, *rest, **settings: seen.append(global_norm(gradients)))
+    state = train.train(quick_config(clip_norm=0.01), some_images(3), tmp_path, np)
+    assert max(seen) <= 0.01 * (1 + 1e-5) < min(length for _, length in state.log)
+
+
+def test_an_l2_penalty_moves_a_weight_without_a_gradient_towards_0(quick_config, some_images, monkeypatch):
+    """Adam's first step has the length of the rate whatever the penalty's, and no penalty moves nothing."""
+    nothing = lambda loss, weights: (1.0, {name: np.zeros_like(w) for name, w in weights.items()})  # noqa: E731
+    monkeypatch.setattr(train, "value_and_gradient", nothing)
+    for l2 in (0.0, 0.1):
+        config = quick_config(l2=l2, learning_rate=1e-4)
+        state, before = (train.start_training(config, np) for _ in range(2))
+        train.train_step(state, some_images(2), config, np)
+        for name, w in state.weights.items():
+            old = before.weights[name]
+            step = 1e-4 * np.sign(old) * (abs(old) > 1e-3) if l2 else 0  # of the smallest Adam's epsilon takes a part
+            np.testing.assert_allclose((w - old) * (abs(old) > 1e-3), -step, atol=1e-7, err_msg=name)
+
+
+def test_the_checkpoint_is_the_state_after_the_last_step(tmp_path, quick_config, some_images):
+    """Three steps with a checkpoint every two: the third is written down all the same."""
+    state = train.train(quick_config(), some_images(3), tmp_path, np)
+    groups, about = load_checkpoint(tmp_path / "checkpoint.npz")
+    assert about["step"] == state.step == 3
+    for group in train.ARRAYS:
+        assert all((groups[group][name] == w).all() for name, w in getattr(state, group).items())
+
+
+# What a step draws
+
+
+@pytest.mark.parametrize("rules, first", [("paper", 0), ("released", 1)])
+def test_timesteps_cover_the_whole_schedule_evenly(rules, first, quick_config):
+    """All of 0 .. 999, by the released rules but 0 (row 8), none outside, each about as often.
+
+    Chi-squared over the bins is within 5 standard deviations of its mean.
+    """
+    config = quick_config(batch_size=500, rules=rules)
+    t = np.concatenate([train.draw_batch(np.zeros((1, 8, 8, 3), np.float32), config, step)[1] for step in range(100)])
+    counts = np.bincount(t, minlength=1000)[first:]
+    assert (t.min(), t.max(), len(counts)) == (first, 999, 1000 - first)
+    each = 50_000 / len(counts)
+    assert abs(((counts - each) ** 2 / each).sum() - 999) < 5 * np.sqrt(2 * 999)
+
+
+def test_a_step_draws_the_same_whenever_it_comes_and_another_step_others(quick_config, some_images):
+    images, config = some_images(9), quick_config(batch_size=4)
+    first, again, other = (train.draw_batch(images, config, step) for step in (7, 7, 8))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_a_batch_repeats_no_image_unless_it_must(quick_config):
+    images = np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones((1, 8, 8, 3), np.float32)
+    drawn, _, noise = train.draw_batch(images, quick_config(batch_size=6), 0)
+    assert sorted(drawn[:, 0, 0, 0]) == list(range(6))
+    assert (noise.shape, noise.dtype) == (drawn.shape, np.float32)
+    drawn, t, noise = train.draw_batch(images, quick_config(batch_size=50), 0)
+    assert drawn.shape == noise.shape == (50, 8, 8, 3) and t.shape == (50,)
+    assert set(drawn[:, 0, 0, 0]) <= set(range(6))
+
+
+# Broken off
+
+
+@pytest.fixture
+def unbroken(tmp_path, quick_config, some_images):
+    """The config, the images, and the bytes that a run of 5 steps with a checkpoint every 2 leaves."""
+    config, images = quick_config(train_steps=5), some_images(3)
+    return config, images, trained(tmp_path / "unbroken", images, config)
+
+
+def resumed(folder, images, config):
+    """Go on as the command line does: from the checkpoint if there is one."""
+    path = folder / "checkpoint.npz"
+    return trained(folder, images, config, train.resume_training(path, config, np) if path.exists() else None)
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_training_killed_in_any_step_ends_with_the_same_bytes(steps, unbroken, tmp_path, monkeypatch):
+    config, images, expected = unbroken
+    step = train.train_step
+
+    def killed(state, *args):
+        step(state, *args)
+        if state.step == steps + 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train, "train_step", killed)
+        train.train(config, images, tmp_path, np)
+    assert resumed(tmp_path, images, config) == expected
+
+
+@pytest.mark.parametrize("writer", ["write_text", "save_checkpoint"])
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_training_killed_around_any_file_ends_with_the_same_bytes(writer, times, after, unbroken, tmp_path, monkeypatch):
+    config, images, expected = unbroken
+    write, calls = getattr(train, writer), []
+
+    def killed(*args):
+        calls.append(args)
+        if after:
+            write(*args)
+        if len(calls) == times:
+            raise KeyboardInterrupt
+        if not after:
+            write(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train, writer, killed)
+        train.train(config, images, tmp_path, np)
+    assert resumed(tmp_path, images, config) == expected
+
+
+def test_training_that_has_ended_takes_no_step_more(unbroken, tmp_path, monkeypatch):
+    config, images, expected = unbroken
+    monkeypatch.setattr(train, "train_step", None)
+    state = train.resume_training(tmp_path / "unbroken" / "checkpoint.npz", config, np)
+    assert train.train(config, images, tmp_path, np, state).step == 5
+
+
+# Weights that do not fit
+
+
+@pytest.fixture
+def checkpoint(tmp_path, quick_config, some_images):
+    """The checkpoint of a short run."""
+    trained(tmp_path, some_images(2), quick_config(train_steps=1))
+    return tmp_path / "checkpoint.npz"
+
+
+@pytest.mark.parametrize("load", [train.load_weights, train.resume_training])
+@pytest.mark.parametrize("settings", [{"network": "small"}, {"image_size": 32}], ids=str)
+def test_weights_of_another_network_are_refused(load, settings, checkpoint, quick_config, fails_with):
+    config = quick_config(**settings)
+    with fails_with(
+        checkpoint, "another network", config.network, f"{config.image_size} x {config.image_size}", "--network tiny --image-size 16"
+    ):
+        load(checkpoint, config, np)
+
+
+@pytest.mark.parametrize("load", [train.load_weights, train.resume_training])
+def test_a_checkpoint_cut_short_is_refused(load, checkpoint, quick_config, fails_with):
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with fails_with(checkpoint, "not a whole checkpoint"):
+        load(checkpoint, quick_config(), np)
+
+
+def test_a_checkpoint_without_what_is_needed_is_refused(checkpoint, quick_config, fails_with):
+    groups, about = load_checkpoint(checkpoint)
+    save_checkpoint(checkpoint, {"mean": groups["mean"]}, about)
+    assert train.load_weights(checkpoint, quick_config(), np).keys() == groups["mean"].keys()
+    with fails_with(checkpoint, "first, second, training, weights", "start a new run"):
+        train.resume_training(checkpoint, quick_config(), np)
+    save_checkpoint(checkpoint, {"weights": groups["weights"]}, about)
+    with fails_with(checkpoint, "holds no weights"):
+        train.load_weights(checkpoint, quick_config(), np)
+
+
+def test_loaded_weights_are_the_running_mean(checkpoint, quick_config):
+    weights = train.load_weights(checkpoint, quick_config(), np)
+    state = train.resume_training(checkpoint, quick_config(train_steps=1), np)
+    assert all((state.mean[name] == w).all() for name, w in weights.items())
+    assert any((state.weights[name] != w).any() for name, w in weights.items())
+
+
+# The authors' weights
+
+
+@pytest.fixture
+def of_their_family(monkeypatch):
+    """A network with norms of 32 groups, small enough for a test, as "tiny"."""
+    network = UNetConfig(image_size=16, base_channels=32, multipliers=(1, 2), attention_sizes=(8,), groups=32)
+    monkeypatch.setitem(NETWORKS, "tiny", network)
+    return network
+
+
+def safetensors(arrays):
+    """The bytes of such a file with one array of each name."""
+    header, data = {}, b""
+    for name, array in arrays.items():
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [len(data), len(data) + array.nbytes]}
+        data += np.ascontiguousarray(array).tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_the_authors_weights_are_read_as_such_whatever_the_file_is_called(suffix, of_their_family, quick_config, tmp_path):
+    weights, path = init_unet(of_their_family, seed=3), tmp_path / f"theirs{suffix}"
+    state = {f"module.{name}": array for name, array in to_released(weights, of_their_family).items()}
+    if suffix == ".safetensors":
+        path.write_bytes(safetensors(state))
+    else:
+        write_state_dict(path, state)
+    loaded = train.load_weights(path, quick_config(), np)
+    assert loaded.keys() == weights.keys()
+    assert all((loaded[name] == w).all() and loaded[name].dtype == np.float32 for name, w in weights.items())
+
+
+def test_the_authors_weights_that_do_not_fit_are_listed_and_the_way_told(of_their_family, quick_config, tmp_path, fails_with, monkeypatch):
+    state, path = to_released(init_unet(of_their_family), of_their_family), tmp_path / "theirs.pth"
+    del state["out.2.bias"]
+    write_state_dict(path, state)
+    with fails_with(path, "out.2.bias is missing", "--network released --image-size 256"):
+        train.load_weights(path, quick_config(), np)
+    monkeypatch.setitem(NETWORKS, "tiny", UNetConfig())
+    with fails_with(path, "8 groups", "--network released --image-size 256"):
+        train.load_weights(path, quick_config(), np)
+
+
+def test_a_damaged_file_of_theirs_is_one_line(of_their_family, quick_config, tmp_path, fails_with):
+    path = tmp_path / "theirs.pth"
+    write_state_dict(path, to_released(init_unet(of_their_family), of_their_family))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with fails_with(path):
+        train.load_weights(path, quick_config(), np)
+
+
+def test_training_does_not_go_on_under_other_settings(checkpoint, quick_config, fails_with):
+    with fails_with(checkpoint, "other settings"):
+        train.resume_training(checkpoint, quick_config(train_steps=2), np)
+
+
+# Divergence
+
+
+def test_a_loss_that_is_no_number_is_refused(tmp_path, quick_config, some_images, fails_with):
+    config = quick_config()
+    state = train.start_training(config, np)
+    state.weights["last.conv.bias"][0] = np.nan
+    with fails_with(f"learning_rate {config.learning_rate}", "loss became nan", "step 1", "lower it"):
+        train.train(config, some_images(2), tmp_path, np, state)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path, quick_config, some_images, fails_with, monkeypatch):
+    """Even in the last step, behind which no other loss would tell."""
+    config = quick_config(train_steps=1)
+
+    def infinite(loss, weights):
+        return 1.0, {name: np.full_like(w, np.inf) for name, w in weights.items()}
+
+    monkeypatch.setattr(train, "value_and_gradient", infinite)
+    with fails_with(f"learning_rate {config.learning_rate}", "length inf", "lower it"):
+        train.train(config, some_images(2), tmp_path, np)
+    assert not list(tmp_path.iterdir())
