@@ -1,132 +1,206 @@
 """What you wrap is what you differentiate.
 
-A primitive called with arrays is plain NumPy. Called with a Tensor among its arguments it computes the same array, and
-writes down how a cotangent is pulled back to each argument that was wrapped. So there is no requires_grad, no detach and no
-no_grad: guidance wraps x_t and pays for no weight gradient, training wraps the weights, inference wraps nothing.
+A primitive called with arrays is plain NumPy. Called with a Tensor among its arguments it computes the same array, and writes down how
+a cotangent is pulled back to each argument that was wrapped. So there is no requires_grad, no detach and no no_grad: guidance wraps
+x_t and pays for no weight gradient, training wraps the weights, inference wraps nothing.
 """
 
+import contextvars
 import functools
-import math
+import inspect
+import weakref
+import zlib
 
-from mdps_ref.kernels.blocks import add_arrays, column_sums, pixel_sums
+import numpy as np
+
 from mdps_ref.backend import array_module
 
-PRIMITIVES = {}
+PRIMITIVES = {}  # name -> primitive: the tests walk this table
+REPLACEMENTS = contextvars.ContextVar("replacements", default=None)  # set by `kernels.fast`: f(name, values, static) -> rule or None
 
 
 class Node:
-    """How an array was made, without the array: what is not needed to pull back can be freed.
+    """How an array was made, without the array itself, so that memory which no pullback needs can be freed.
 
-    parents: the Nodes of the wrapped arguments.  pullback(cotangent) -> the cotangent of each of them, one after the other.
+    parents: the Nodes of the wrapped arguments.  pullback(g): the cotangent of each parent in turn.  marks: see `_marks`.
     """
 
-    __slots__ = ("parents", "pullback")
+    __slots__ = ("made_by", "marks", "parents", "pullback")
 
-    def __init__(self, parents=(), pullback=None):
-        self.parents, self.pullback = parents, pullback
+    def __init__(self, made_by="Tensor", parents=(), pullback=None, marks=()):
+        self.made_by, self.parents, self.pullback, self.marks = made_by, parents, pullback, marks
 
 
 class Tensor:
-    """An array, .value, and how it was made, .node.
+    """An array, `.value`, and how it was made, `.node`.
 
-    Arithmetic with + - * / **, indexing and .shape work as on arrays (`ops.py` ties them to the primitives).
+    Arithmetic, `@`, `**`, indexing, `.sum`, `.mean`, `.reshape` and `.T` work as on arrays; `ops.py` ties them to the primitives.
+
+    Parameters
+    ----------
+    value : array of floats, any shape
+
+    Raises
+    ------
+    TypeError
+        If `value` is no array of floats: integers have no gradient.
     """
 
     __slots__ = ("node", "value")
-    __array_ufunc__ = None  # array * Tensor is then left to Tensor.__rmul__, in NumPy and in CuPy
+    __array_ufunc__ = None  # then NumPy and CuPy leave `array * Tensor` to Tensor.__rmul__
 
     def __init__(self, value, node=None):
+        if getattr(getattr(value, "dtype", None), "kind", "") != "f":
+            found = getattr(value, "dtype", None) or type(value).__name__
+            raise TypeError(f"a Tensor wraps an array of floats, not {found}; convert it with np.asarray(value, float) first")
         self.value, self.node = value, node or Node()
 
-    @property
-    def shape(self):
-        return self.value.shape
+    def __repr__(self):
+        return f"Tensor({self.value!r}, made by {self.node.made_by})"
+
+    def __getattr__(self, name):
+        remedy = f"call the primitive {name}(x)" if name in PRIMITIVES else f"use x.value.{name} where no gradient is needed"
+        raise AttributeError(f"a Tensor has no attribute {name!r}; {remedy}")
 
 
 def value_of(x):
-    """The array in a Tensor, or the array itself."""
+    """Return the array in a Tensor, or the array itself."""
     return x.value if isinstance(x, Tensor) else x
 
 
 def primitive(*pullbacks, domain=(-2.0, 2.0)):
-    """Make a function of arrays differentiable: one pullback an argument, None where there is nothing to pull back.
+    """Make a function of arrays differentiable.
 
-    A pullback is written `lambda y, *args: lambda g: ...`. The outer function runs with the forward pass, so the inner one
-    keeps alive only the arrays that it names. Broadcasting is undone here, for all primitives. Every primitive enters the
-    table PRIMITIVES, which the tests walk; `domain` is the interval from which they draw its arguments.
+    Parameters
+    ----------
+    *pullbacks : one for each positional argument
+        Written `lambda y, *args, **settings: lambda g: ...`; None for an argument that has no gradient. The outer function runs with
+        the forward pass, so the inner one keeps alive only the arrays that it names. Broadcasting is undone for all primitives alike.
+    domain : (float, float)
+        The interval from which the tests draw arguments.
+
+    Returns
+    -------
+    callable
+        A decorator. The function that it returns takes arrays or Tensors, and stands in PRIMITIVES under its own name.
+
+    Raises
+    ------
+    TypeError
+        If there is not one pullback for each positional argument.
     """
 
     def make(forward):
+        name, plain = forward.__name__, by_argument(forward, *pullbacks)
+        parameters = inspect.signature(forward).parameters.values()
+        count = sum(parameter.kind is not inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
+        if len(pullbacks) != count or not any(pullbacks):
+            raise TypeError(f"{name} has {count} positional arguments and {len(pullbacks)} pullbacks; give one for each argument")
+
+        @functools.wraps(forward)
         def op(*args, **static):
             values = [value_of(arg) for arg in args]
-            y = forward(*values, **static)
-            wrapped = [
-                (arg.node, _summed_to(value.shape, pullback(y, *values, **static)))
-                for arg, value, pullback in zip(args, values, pullbacks, strict=False)
-                if isinstance(arg, Tensor) and pullback is not None
-            ]
-            return Tensor(y, _made_from(wrapped)) if wrapped else y
+            wanted = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and pullbacks[i]]
+            replace = REPLACEMENTS.get()
+            rule = (replace and replace(name, values, static)) or plain
+            y, pullback = rule(values, static, wanted)
+            if not wanted:
+                return y
+            marks = () if replace else _marks(y, *values)
+            return Tensor(y, Node(name, [args[i].node for i in wanted], pullback, marks))
 
-        return _entered(forward, op, domain)
+        op.pullbacks, op.domain = pullbacks, domain
+        PRIMITIVES[name] = op
+        return op
 
     return make
 
 
-def fused_primitive(forward):
-    """Make a function differentiable whose pullbacks share their work.
+def by_argument(forward, *pullbacks):
+    """Return the rule of a primitive with one pullback for each argument.
 
-    It returns its result and pullback(g) -> the cotangents of all its arguments, in their shapes; those not asked for are dropped.
+    A rule is a function `rule(values, static, wanted) -> y, pullback`: `wanted` holds the positions of the arguments that were
+    wrapped, and `pullback(g)` yields their cotangents in that order.
     """
 
-    def op(*args, **static):
-        y, pullback = forward(*(value_of(arg) for arg in args), **static)
-        at = [i for i, arg in enumerate(args) if isinstance(arg, Tensor)]
+    def rule(values, static, wanted):
+        y = forward(*values, **static)
+        pulls = [_summed_to(values[i].shape, pullbacks[i](y, *values, **static)) for i in wanted]
+        return y, lambda g: (pull(g) for pull in pulls)
 
-        def pulled(g):
-            cotangents = pullback(g)
-            return [cotangents[i] for i in at]
-
-        return Tensor(y, Node([args[i].node for i in at], pulled)) if at else y
-
-    return _entered(forward, op, (-2.0, 2.0))
+    return rule
 
 
 def pull_back(output, cotangent, inputs, last=False):
-    """The cotangents of `inputs` to which a cotangent of `output` is pulled back.
+    """Pull a cotangent of `output` back to `inputs`.
 
-    last: let go of what each node keeps as soon as it is used, so that its memory serves the rest; nothing can be pulled back there again.
-    Shapes: cotangent as output.value, each result as its input's value, in memory of its own; None for an input that `output`
-    does not depend on.  Raises: RuntimeError if an earlier call, which was said to be the last, has been there.
     The walk is iterative, so depth is no limit, and drops each cotangent once it has been passed on.
+
+    Parameters
+    ----------
+    output : Tensor, any shape
+    cotangent : array, the shape of `output`
+    inputs : list of Tensors
+    last : bool
+        Free what each node keeps as soon as it is used. Then nothing can be pulled back through this graph again.
+
+    Returns
+    -------
+    list
+        For each input an array of its shape, in memory of its own; None for an input on which `output` does not depend.
+
+    Raises
+    ------
+    ValueError
+        If the cotangent has another shape than `output`.
+    RuntimeError
+        If this graph was already consumed with last=True, or if a host array in it was written to since the forward pass (not
+        checked inside `with fast()`).
     """
     if not isinstance(output, Tensor):
         return [None for _ in inputs]
+    if np.shape(cotangent) != output.shape:
+        raise ValueError(f"the cotangent has shape {np.shape(cotangent)}, the output {output.shape}; they must be the same")
     cotangents = {id(output.node): cotangent}
     wanted = {id(tensor.node) for tensor in inputs}
     for node in _users_first(output.node):
         g = cotangents[id(node)] if id(node) in wanted else cotangents.pop(id(node))
+        _check_unchanged(node)
         for parent, pulled in zip(node.parents, node.pullback(g) if node.parents else (), strict=True):
             earlier = cotangents.get(id(parent))
-            cotangents[id(parent)] = pulled if earlier is None else add_arrays(earlier, pulled)
+            cotangents[id(parent)] = pulled if earlier is None else PRIMITIVES["add"](earlier, pulled)
         if last and node.parents:
-            node.pullback = _spent
+            node.pullback, node.marks = _consumed, ()
     return [cotangents[id(tensor.node)].copy() if id(tensor.node) in cotangents else None for tensor in inputs]
 
 
-def _spent(_):
-    raise RuntimeError("this was pulled back with last=True before; leave that out where it is to be pulled back again")
-
-
 def value_and_gradient(loss, weights):
-    """The scalar `loss(weights)` and its gradient to every array of the dictionary `weights` (name -> array).
+    """Compute a scalar loss and its gradient to every array of a dictionary.
 
-    Shapes: loss takes the dictionary with its arrays wrapped and returns a scalar Tensor -> (scalar, dictionary like `weights`).
+    Parameters
+    ----------
+    loss : callable
+        Takes the dictionary with its arrays wrapped; returns a scalar Tensor.
+    weights : dict of str to array
+
+    Returns
+    -------
+    scalar, dict
+        The loss, and a dictionary like `weights`: zeros for an array on which the loss does not depend.
+
+    Raises
+    ------
+    ValueError
+        If the loss is no scalar, or depends on none of the weights.
     """
     tensors = {name: Tensor(array) for name, array in weights.items()}
     y = loss(tensors)
-    xp = array_module(y.value)
-    gradients = pull_back(y, xp.ones_like(y.value), list(tensors.values()), last=True)
-    return y.value, dict(zip(tensors, gradients, strict=True))
+    if not isinstance(y, Tensor) or y.shape != ():
+        found = f"of shape {y.shape}" if isinstance(y, Tensor) else f"a {type(y).__name__} that depends on none of the weights"
+        raise ValueError(f"the loss must be a scalar Tensor, and is {found}; take ops.sum or ops.mean of it")
+    gradients = pull_back(y, array_module(y.value).ones_like(y.value), list(tensors.values()), last=True)
+    pairs = zip(weights.items(), gradients, strict=True)
+    return y.value, {name: array_module(w).zeros_like(w) if g is None else g for (name, w), g in pairs}
 
 
 def _users_first(output):
@@ -143,37 +217,36 @@ def _users_first(output):
     return reversed(finished)
 
 
-def _made_from(wrapped):
-    """The Node of a result, from one (Node, pullback) for each wrapped argument."""
-    return Node([node for node, _ in wrapped], lambda g: (pullback(g) for _, pullback in wrapped))
-
-
-def _entered(forward, op, domain):
-    """`op` under the name and docstring of `forward`, entered in the table."""
-    op = functools.wraps(forward)(op)
-    op.domain = domain
-    PRIMITIVES[forward.__name__] = op
-    return op
-
-
-def _summed_over_leading(g, count):
-    """The sum over the first `count` axes."""
-    if count == 0:
-        return g
-    return column_sums(g.reshape(math.prod(g.shape[:count]), -1)).reshape(g.shape[count:])
-
-
 def _summed_to(shape, pullback):
-    """`pullback`, summed over the axes along which an argument of `shape` was repeated."""
+    """`pullback`, summed over the axes along which an argument of `shape` was broadcast."""
 
     def pulled(g):
         g = pullback(g)
         if g.shape == shape:
             return g
-        g = _summed_over_leading(g, g.ndim - len(shape))
-        repeated = tuple(axis for axis, want in enumerate(shape) if want == 1 != g.shape[axis])
-        if () != repeated == tuple(range(1, g.ndim - 1)):  # all pixels, for a number each channel of each image
-            return pixel_sums(g.reshape(len(g), -1, g.shape[-1])).reshape(shape)
-        return g.sum(axis=repeated, keepdims=True) if repeated else g
+        leading = g.ndim - len(shape)
+        stretched = tuple(leading + i for i, size in enumerate(shape) if size == 1 != g.shape[leading + i])
+        return PRIMITIVES["sum"](g, axis=(*range(leading), *stretched)).reshape(shape)
 
     return pulled
+
+
+def _marks(*values):
+    """A weak reference to each host array that a pullback may read, and its checksum."""
+    return [(weakref.ref(value), _checksum(value)) for value in values if isinstance(value, np.ndarray)]
+
+
+def _checksum(array):
+    return zlib.crc32(np.ascontiguousarray(array))
+
+
+def _check_unchanged(node):
+    """Raises: RuntimeError if an array that the node's pullback may read was written to since the forward pass."""
+    for reference, checksum in node.marks:
+        array = reference()
+        if array is not None and _checksum(array) != checksum:
+            raise RuntimeError(f"an array that {node.made_by} used was written to before the pullback; pull back first, or write to a copy")
+
+
+def _consumed(_):
+    raise RuntimeError("this graph was already consumed with last=True; leave that out where you pull back again")

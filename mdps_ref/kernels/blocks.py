@@ -1,24 +1,22 @@
-"""Matrix products, and sums over pixels, split among threads on the host; on a GPU they are the array module's own."""
+"""Products, sums, copies and additions in blocks that stay in a core's cache, shared among threads.  All arrays are on the host."""
 
 import itertools
 import math
 
 import numpy as np
 
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads
 from mdps_ref.kernels.buffers import empty
-from mdps_ref.backend import array_module
+from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads
 
-BLOCK = 2**18  # entries of an array that a thread works on at a time: a megabyte in float32, a call of some thirty microseconds
+BLOCK = 2**18  # entries that a thread works on at a time: a megabyte in float32, a call of some thirty microseconds
 LINE = 2048  # entries, about, of a line of several pixels
-MANY_LINES = 256  # beyond that many their sums are taken in float64, since single precision would round too much
-SMALL = 2**18  # multiplications below which BLAS uses one thread anyhow
+MANY_LINES = 256  # sums of more lines are taken in float64, since single precision would round too much
+ROWS = 1024  # of a linear map's argument that a thread multiplies at a time
+SMALL = 2**18  # multiplications below which sharing a product is not worth it
 
 
-def product(a, b):
+def matmul(a, b):
     """a @ b.  Shapes: a (..., M, K), b (..., K, N), leading axes broadcast -> (..., M, N)."""
-    if array_module(a, b) is not np or a.ndim == 1 or b.ndim == 1:
-        return a @ b
     m, k, n = *a.shape[-2:], b.shape[-1]
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if math.prod(lead) * m * k * n < SMALL:
@@ -36,43 +34,48 @@ def product(a, b):
     return y
 
 
-def by_blocks(write, shape, xp):
-    """Call write(index) for blocks of an array of images (N, H, ...) that cover it; on a GPU for all of it at once."""
-    if xp is not np:
-        return write((slice(None), slice(None)))
+def linear(x, w, b):
+    """x @ w + b on the last axis.  Shapes: x (..., Ci), w (Ci, Co), b (Co) or 0.0 -> (..., Co)."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = empty((len(rows), w.shape[1]), x.dtype)
+    adds = not isinstance(b, float)
+
+    def work(parts):
+        for part in parts:
+            np.matmul(rows[part], w, out=y[part])
+            if adds:
+                y[part] += b
+
+    in_threads(work, blocks(len(rows), ROWS), PER_PRODUCT * x.size * w.shape[1])
+    return y.reshape(*x.shape[:-1], w.shape[1])
+
+
+def by_blocks(write, shape):
+    """Call write(index) for blocks that cover an array of images (N, H, ...)."""
 
     def work(parts):
         for part in parts:
             write(part)
 
-    return in_threads(work, bands_of(*shape[:2], BLOCK // max(1, math.prod(shape[2:]))), PER_ENTRY * math.prod(shape))
+    in_threads(work, bands_of(*shape[:2], BLOCK // max(1, math.prod(shape[2:]))), PER_ENTRY * math.prod(shape))
 
 
-def add_arrays(a, b):
-    """a + b.  Shapes: both alike -> the same."""
-    xp = array_module(a, b)
-    if xp is not np or a.size < BLOCK or a.ndim < 2:
-        return a + b
+def add(a, b):
+    """a + b.  Shapes: two arrays alike, of at least two axes -> the same."""
     y = empty(a.shape, a.dtype)
-    by_blocks(lambda part: np.add(a[part], b[part], out=y[part]), a.shape, xp)
+    by_blocks(lambda part: np.add(a[part], b[part], out=y[part]), a.shape)
     return y
 
 
 def contiguous(x):
-    """x itself, or its copy in one piece of memory."""
-    if array_module(x) is not np or x.flags.c_contiguous:
+    """Return x itself, or its copy in one piece of memory."""
+    if x.flags.c_contiguous:
         return x
-    return joined([x]) if x.ndim > 2 else np.ascontiguousarray(x)
+    return concatenate(x) if x.ndim > 2 else np.ascontiguousarray(x)
 
 
-def joined(arrays):
-    """Arrays side by side along the last axis.  Shapes: (N, ..., C1), (N, ..., C2), ... -> (N, ..., C1 + C2 + ...).
-
-    Raises: ValueError where they differ in another axis.
-    """
-    xp = array_module(*arrays)
-    if xp is not np or arrays[0].ndim < 3 or len({x.shape[:-1] for x in arrays}) > 1:
-        return xp.concatenate(arrays, axis=-1)
+def concatenate(*arrays):
+    """Join arrays along the last axis.  Shapes: (N, ..., C1), (N, ..., C2), ... -> (N, ..., C1 + C2 + ...)."""
     ends = list(itertools.accumulate(x.shape[-1] for x in arrays))
     y = empty((*arrays[0].shape[:-1], ends[-1]), np.result_type(*arrays))
 
@@ -80,44 +83,82 @@ def joined(arrays):
         for x, end in zip(arrays, ends, strict=True):
             y[part][..., end - x.shape[-1] : end] = x[part]
 
-    by_blocks(write, y.shape, xp)
+    by_blocks(write, y.shape)
+    return y
+
+
+def upsample2(x):
+    """Every pixel as a 2 x 2 block.  Shapes: (N, H, W, C) -> (N, 2 H, 2 W, C)."""
+    n, h, w, c = x.shape
+    y = empty((n, h, 2, w, 2, c), x.dtype)
+
+    def write(part):
+        y[part] = x[part][:, :, None, :, None]
+
+    by_blocks(write, x.shape)
+    return y.reshape(n, 2 * h, 2 * w, c)
+
+
+def mean_pool2(x):
+    """The mean of every 2 x 2 block.  Shapes: (N, 2 H, 2 W, C) -> (N, H, W, C)."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // 2, 2, w // 2, 2, c)
+    y = empty((n, h // 2, w // 2, c), x.dtype)
+
+    def write(part):
+        y[part] = x[part][:, :, 0, :, 0]
+        for i, j in ((0, 1), (1, 0), (1, 1)):
+            y[part] += x[part][:, :, i, :, j]
+        y[part] *= 0.25
+
+    by_blocks(write, y.shape)
     return y
 
 
 def of_images(b, images):
-    """The part of b that belongs to some images, or b, if it is one for all.  Shapes: (N or 1, ...) -> (images or 1, ...)."""
+    """Return the part of b that belongs to some images; b itself where all share it.  Shapes: (N or 1, ...) -> (images or 1, ...)."""
     return b if len(b) == 1 else b[images]
 
 
 class Padded:
-    """Lines of images with `border` zeros around them, a band at a time, in memory as large as `band`, the largest.
+    """Lines of images with a border of zeros, a band at a time, in memory for the largest band.
 
-    Shapes: x (N, H, W, C); a band is (images, lines), slices.
+    Shapes: x (N, H, W, C); a band is (images, lines), two slices.  border: (before, after), zeros at the two ends of lines and columns.
     """
 
     def __init__(self, x, band, border):
         images, lines = (part.stop - part.start for part in band)
-        self._x, self._border = x, border
-        self.memory = empty((images, lines + 2 * border, x.shape[2] + 2 * border, x.shape[3]), x.dtype)
-        self.memory[:, :, :border] = 0
-        self.memory[:, :, border + x.shape[2] :] = 0
+        self._x, (self._before, self._after) = x, border
+        self.memory = empty((images, lines + sum(border), x.shape[2] + sum(border), x.shape[3]), x.dtype)
+        self.memory[:, :, : self._before] = 0
+        self.memory[:, :, self._before + x.shape[2] :] = 0
 
     def lines(self, band):
-        """The band's lines with their border.  Shapes: -> (images, lines + 2 border, W + 2 border, C)."""
-        (images, lines), (h, wide), border = band, self._x.shape[1:3], self._border
-        to = self.memory[: images.stop - images.start, : lines.stop - lines.start + 2 * border]
-        top, bottom = lines.start - border, lines.stop + border
+        """Return the band's lines with their border.  Shapes: -> (images, before + lines + after, before + W + after, C)."""
+        (images, lines), (h, wide), before = band, self._x.shape[1:3], self._before
+        to = self.memory[: images.stop - images.start, : lines.stop - lines.start + before + self._after]
+        top, bottom = lines.start - before, lines.stop + self._after
         first, last = max(top, 0), min(bottom, h)
         to[:, : first - top] = 0
         to[:, last - top :] = 0
-        to[:, first - top : last - top, border : border + wide] = self._x[images, first:last]
+        to[:, first - top : last - top, before : before + wide] = self._x[images, first:last]
         return to
+
+
+def sum_over(x, axis, keepdims=False):
+    """The sum over all axes but the last (axis 0 .. ndim - 2), or over all but the first and the last (1 .. ndim - 2).
+
+    Shapes: x (N, ..., C) -> (C), or (N, C), with the summed axes as ones if keepdims.
+    """
+    n, c = len(x), x.shape[-1]
+    each_image = axis[0] == 1
+    sums = pixel_sums(x.reshape(n, -1, c)) if each_image else column_sums(x.reshape(-1, c))
+    shape = tuple(1 if at in axis else size for at, size in enumerate(x.shape)) if keepdims else ((n, c) if each_image else (c,))
+    return sums.reshape(shape)
 
 
 def column_sums(x):
     """The sum of all rows.  Shapes: (P, C) -> (C)."""
-    if array_module(x) is not np:
-        return x.sum(axis=0)
     count, c = x.shape
     parts = blocks(count, 2 ** (max(1, BLOCK // c).bit_length() - 1))
     sums = np.zeros((len(parts), c), np.float64)
@@ -133,7 +174,7 @@ def column_sums(x):
 def pixel_sums(x):
     """The sum over the pixels of each image.  Shapes: (N, P, C) -> (N, 1, C)."""
     if x[0].size > BLOCK:
-        return array_module(x).stack([column_sums(image) for image in x])[:, None]
+        return np.stack([column_sums(image) for image in x])[:, None]
     return _sum_by_lines(x).astype(x.dtype)[:, None]
 
 
@@ -146,7 +187,7 @@ def _sum_by_lines(x):
 
 
 def pixels_a_line(count, c):
-    """How many of `count` pixels of c channels to handle as one long line: a power of two that divides them, for lines of about LINE.
+    """Return how many of `count` pixels of c channels to handle as one line of about LINE entries: a power of two that divides `count`.
 
     NumPy's loops then are long, and sums down the lines short, so that they round little.
     """

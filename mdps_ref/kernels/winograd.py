@@ -17,8 +17,8 @@ import math
 import numpy as np
 
 from mdps_ref.kernels.blocks import Padded, of_images
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
 from mdps_ref.kernels.buffers import cut, empty
+from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 BAND = 8192  # tiles times channels in a band, about: long enough calls for two threads, and 36 values a tile still stay in cache
@@ -41,10 +41,11 @@ def _matrices():
 A, B, G = (np.ascontiguousarray(matrix, np.float32) for matrix in _matrices())
 
 
-def convolve(x, w, b, onto):
-    """The convolution with zeros beyond the border, b and `onto` added to it.
+def conv2d(x, w, b, residual=None):
+    """The convolution with zeros beyond the border, b and `residual` added to it.
 
-    Shapes: x (N, H, W, Ci) float32, H and W multiples of 4, w (3, 3, Ci, Co), b (N or 1, 1, 1, Co), onto (N, H, W, Co) or None -> as onto.
+    Shapes: x (N, H, W, Ci) float32, H and W multiples of 4, w (3, 3, Ci, Co), b (N or 1, 1, 1, Co), residual (N, H, W, Co) or None
+    -> (N, H, W, Co).
     """
     (n, h, wide, c_in), c_out = x.shape, w.shape[3]
     kernel = _by_point(_transformed(G, w))
@@ -63,14 +64,14 @@ def convolve(x, w, b, onto):
             part = y[_lines(images, rows)][..., columns]
             by_tile = _tiles(part)
             np.add(results.reshape(by_tile.shape), of_images(b, images)[..., columns], out=by_tile)
-            if onto is not None:
-                part += onto[_lines(images, rows)][..., columns]
+            if residual is not None:
+                part += residual[_lines(images, rows)][..., columns]
 
     in_threads(work, parts, 36 / 16 * PER_PRODUCT * x.size * c_out + 2 * PER_ENTRY * (x.size + y.size))
     return y
 
 
-def kernel_pullback(x, g):
+def to_kernel(x, g):
     """The pullback of the convolution to its kernel: G^T [ sum over tiles of (B x B^T)^T (A^T g A) ] G.
 
     Many tiles are summed in groups, each by one thread, the same groups whatever the number of threads. With few, all threads first
@@ -201,7 +202,7 @@ def _memory(bands, wide, c):
 
 def _overlapping_tiles(x, bands):
     """tiles_in(images, rows) -> the tiles of 6 x 6 pixels of a band, zeros beyond the image.  Shapes: -> (6, 6, I, rows, W / 4, C)."""
-    padded = Padded(x, _lines(*bands[0]), 1)
+    padded = Padded(x, _lines(*bands[0]), (1, 1))
     image, line, pixel, channel = padded.memory.strides
 
     def tiles_in(images, rows):

@@ -5,70 +5,90 @@ import math
 import numpy as np
 
 from mdps_ref.autograd import ops
+from mdps_ref.autograd.attention import self_attention
 from mdps_ref.autograd.conv import conv2d
-from mdps_ref.kernels.fused import attend, group_norm_silu
+from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import value_of
 from mdps_ref.backend import array_module, to_device
 
 
-def conv(weights, name, x, shift=None, onto=None):
-    """A same-size convolution; to it are added, where given, `shift`, a vector an image, and the image `onto`.
+def apply_conv2d(weights, name, x, shift=None, residual=None):
+    """Apply a same-size convolution, and add `shift` (N, 1, 1, Co) and `residual` (N, H, W, Co) where they are given.
 
-    Shapes: x (N, H, W, Ci), shift (N, 1, 1, Co), onto (N, H, W, Co) -> (N, H, W, Co).
+    Shapes: x (N, H, W, Ci) -> (N, H, W, Co).
     """
     bias = weights[f"{name}.bias"]
-    return conv2d(x, weights[f"{name}.weight"], bias if shift is None else bias + shift, onto)
+    return conv2d(x, weights[f"{name}.weight"], bias if shift is None else bias + shift, residual)
 
 
-def dense(weights, name, x):
-    """A linear map of the last axis.  Shapes: x (..., Ci) -> (..., Co)."""
+def apply_linear(weights, name, x):
+    """Apply a linear map to the last axis.  Shapes: x (..., Ci) -> (..., Co)."""
     return ops.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
-def norm(weights, name, x, groups, kind=ops.group_norm):
-    """Group normalisation, or what `kind` makes of it.  Shapes: x (N, H, W, C) -> the same."""
-    return kind(x, weights[f"{name}.weight"], weights[f"{name}.bias"], groups=groups)
+def apply_norm(weights, name, x, groups, norm=group_norm):
+    """Apply group normalisation, or `norm`, which takes the same arguments.  Shapes: x (N, H, W, C) -> the same."""
+    return norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"], groups=groups)
 
 
 def timestep_embedding(t, width):
-    """Sines, then cosines, of t at `width` / 2 frequencies from 1 down towards 1 / 10000.
+    """Embed timesteps: sines, then cosines, of t at `width` / 2 frequencies from 1 down towards 1 / 10000.
 
-    Eq: Vaswani et al. 2017, section 3.5, as in DDPM.  Shapes: t (N), integers on the host -> (N, width), float64 on the host.
+    Parameters
+    ----------
+    t : (N) integers on the host
+    width : int
+
+    Returns
+    -------
+    (N, width) float64, on the host
+
+    References
+    ----------
+    Vaswani et al. 2017, section 3.5, as in DDPM.
     """
     frequencies = np.exp(-math.log(10_000) * np.arange(width // 2) / (width // 2))
     angles = np.asarray(t, np.float64)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
 
 
-def embedded_time(weights, t, x, width):
-    """The timestep as the vector that every residual block adds.  Shapes: t (N) on the host -> (N, 4 width), on x's device."""
+def embed_time(weights, t, x, width):
+    """Turn timesteps into the vectors that every residual block adds.  Shapes: t (N) on the host -> (N, 4 width), on x's device."""
     array = value_of(x)
     wave = to_device(timestep_embedding(t, width).astype(array.dtype), array_module(array))
-    return dense(weights, "time.1", ops.silu(dense(weights, "time.0", wave)))
+    return apply_linear(weights, "time.1", ops.silu(apply_linear(weights, "time.0", wave)))
 
 
 def residual_block(weights, name, x, time, groups, resize=None):
-    """Two normalised convolutions beside a shortcut, the time embedding added between them.
+    """Apply two normalised convolutions beside a shortcut, with the time embedding added between them.
 
-    resize: None, ops.upsample2 or ops.mean_pool2, applied to both branches (the BigGAN form: after the first activation).
-    Shapes: x (N, H, W, Ci), time (N, T) -> (N, H', W', Co).
+    Parameters
+    ----------
+    x : (N, H, W, Ci)
+    time : (N, T)
+    groups : int
+    resize : None, ops.upsample2 or ops.mean_pool2
+        Applied to both branches, after the first activation (as in BigGAN).
+
+    Returns
+    -------
+    (N, H', W', Co)
     """
-    h = norm(weights, f"{name}.norm_in", x, groups, group_norm_silu)
+    h = apply_norm(weights, f"{name}.norm_in", x, groups, group_norm_silu)
     if resize:
         h, x = resize(h), resize(x)
-    shift = dense(weights, f"{name}.time", ops.silu(time))
-    h = conv(weights, f"{name}.conv_in", h, ops.reshape(shift, shape=(shift.shape[0], 1, 1, shift.shape[1])))
-    h = norm(weights, f"{name}.norm_out", h, groups, group_norm_silu)
-    shortcut = dense(weights, f"{name}.shortcut", x) if f"{name}.shortcut.weight" in weights else x
-    return conv(weights, f"{name}.conv_out", h, onto=shortcut)
+    shift = apply_linear(weights, f"{name}.time", ops.silu(time))
+    h = apply_conv2d(weights, f"{name}.conv_in", h, ops.reshape(shift, shape=(shift.shape[0], 1, 1, shift.shape[1])))
+    h = apply_norm(weights, f"{name}.norm_out", h, groups, group_norm_silu)
+    shortcut = apply_linear(weights, f"{name}.shortcut", x) if f"{name}.shortcut.weight" in weights else x
+    return apply_conv2d(weights, f"{name}.conv_out", h, residual=shortcut)
 
 
-def attention(weights, name, x, groups, heads):
-    """Multi-head self-attention over pixels, added to x.
+def attention_block(weights, name, x, groups, heads):
+    """Apply multi-head self-attention over pixels, and add x.  Shapes: x (N, H, W, C) -> the same.
 
-    Eq: Vaswani et al. 2017, Eq. (1): softmax(q k^T / sqrt(d)) v, d channels a head.  Shapes: x (N, H, W, C) -> the same.
-    The projection's channels are ordered head by head, q, k and v within each.
+    The projection's channels are ordered head by head, and within a head q, k, v.
     """
     n, h, w, c = x.shape
-    qkv = dense(weights, f"{name}.qkv", ops.reshape(norm(weights, f"{name}.norm", x, groups), shape=(n, h * w, c)))
-    return x + ops.reshape(dense(weights, f"{name}.project", attend(qkv, heads=heads)), shape=x.shape)
+    qkv = apply_linear(weights, f"{name}.qkv", ops.reshape(apply_norm(weights, f"{name}.norm", x, groups), shape=(n, h * w, c)))
+    return x + ops.reshape(apply_linear(weights, f"{name}.project", self_attention(qkv, heads=heads)), shape=x.shape)

@@ -4,8 +4,9 @@ A 3 x 3 convolution of stride 2, then 13 blocks of a depthwise 3 x 3 and a 1 x 1
 So a pixel of conv_pw_1, conv_pw_3, conv_pw_5, conv_pw_11, conv_pw_13 stands for 2, 4, 8, 16, 32 pixels a side of the image.
 """
 
+from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
 from mdps_ref.errors import check_arrays
-from mdps_ref.nn.frozen import convolution, depthwise, fold, relu6, size_of
+from mdps_ref.nn.frozen import fold, relu6, size_of
 
 BLOCKS = 13
 HALVING = (2, 4, 6, 12)  # the blocks whose depthwise convolution has stride 2
@@ -46,13 +47,13 @@ def mobilenet_features(weights, x, layers):
 
     Shapes: x (N, H, W, 3) in [-1, 1] -> a list of (N, h, w, C), h = H / 2, 4, 8, 16, 32 rounded down.
     """
-    x = relu6(convolution(x, *_weights(weights, "conv1"), 2, PADS[2]))
+    x = relu6(conv2d(x, *_weights(weights, "conv1"), stride=2, pads=PADS[2]))
     outputs, block = {}, 0
     while not outputs.keys() >= set(layers):
         block += 1
         stride = 2 if block in HALVING else 1
-        x = relu6(depthwise(x, *_weights(weights, f"conv_dw_{block}"), stride, PADS[stride]))
-        x = relu6(convolution(x, *_weights(weights, f"conv_pw_{block}")))
+        x = relu6(depthwise_conv2d(x, *_weights(weights, f"conv_dw_{block}"), stride=stride, pads=PADS[stride]))
+        x = relu6(conv2d(x, *_weights(weights, f"conv_pw_{block}")))
         outputs[f"conv_pw_{block}"] = x
     return [outputs[layer] for layer in layers]
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdps_ref.autograd.conv import conv2d
 from mdps_ref.errors import InputError, check_arrays
-from mdps_ref.nn.frozen import convolution, fold, max_pool, relu, size_of
+from mdps_ref.nn.frozen import fold, max_pool, relu, size_of
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 EPSILON = 1e-5  # of torchvision's batch norms
@@ -127,7 +128,7 @@ def _block(weights, name, x, stride):
 
 def _convolution(weights, name, x, stride):
     """The convolution of that name, its batch norm with it."""
-    return convolution(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
+    return conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=stride)
 
 
 def _convolutions(state):

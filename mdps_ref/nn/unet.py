@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.autograd import ops
-from mdps_ref.kernels.fused import group_norm_silu
+from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.backend import random_stream
 from mdps_ref.errors import InputError, check_arrays
-from mdps_ref.nn.layers import attention, conv, embedded_time, norm, residual_block
+from mdps_ref.nn.layers import apply_conv2d, apply_norm, attention_block, embed_time, residual_block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +122,8 @@ def unet(weights, x, t, config, record=None):
     Shapes: x (N, H, W, C), t (N) integers on the host, 0 .. 999 -> as x.
     """
     blocks = plan(config)
-    time = embedded_time(weights, t, x, config.base_channels)
-    h = conv(weights, "first", x)
+    time = embed_time(weights, t, x, config.base_channels)
+    h = apply_conv2d(weights, "first", x)
     skips = [h]
     for block in blocks.down:
         h = _run(weights, block, h, time, config, record)
@@ -134,7 +134,7 @@ def unet(weights, x, t, config, record=None):
         if block.name in blocks.joining:
             h = ops.concatenate(h, skips.pop())
         h = _run(weights, block, h, time, config, record)
-    return conv(weights, "last.conv", norm(weights, "last.norm", h, config.groups, group_norm_silu))
+    return apply_conv2d(weights, "last.conv", apply_norm(weights, "last.norm", h, config.groups, group_norm_silu))
 
 
 def check_weights(weights, config):
@@ -147,7 +147,7 @@ def _run(weights, block, h, time, config, record):
     resize = {"": None, "half": ops.mean_pool2, "double": ops.upsample2}[block.resize]
     h = residual_block(weights, block.name, h, time, config.groups, resize)
     if block.attends:
-        h = attention(weights, f"{block.name}.attention", h, config.groups, config.heads)
+        h = attention_block(weights, f"{block.name}.attention", h, config.groups, config.heads)
     if record is not None:
         record[block.name] = h
     return h

@@ -1,31 +1,25 @@
-"""Two primitives in blocks that stay in a core's cache, in place, a thread a core: normalisation with its activation, and attention.
+"""Group normalisation with its activation, in blocks that stay in a core's cache, in place, shared among threads.
 
-Each stands beside the plain expression of which it is the fast form: `silu(group_norm(x))` in `ops.py`, and softmax(q k^T) v below,
-which are what runs on a GPU.
+An image is handled as long lines of several pixels each (N, L, W), so that NumPy's loops are long.
 """
 
 import math
 
 import numpy as np
 
-from mdps_ref.autograd import ops
+from mdps_ref.autograd.norm import EPSILON
 from mdps_ref.kernels.blocks import BLOCK, contiguous, pixels_a_line
-from mdps_ref.autograd.tape import fused_primitive
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads
 from mdps_ref.kernels.buffers import cut, empty
-from mdps_ref.backend import array_module
+from mdps_ref.kernels.threads import PER_ENTRY, bands_of, blocks, in_threads
 
 
-@fused_primitive
 def group_norm_silu(x, scale, shift, *, groups):
-    """silu(group_norm(x)).
+    """silu(group_norm(x)), and the pullback to all three arguments.
 
-    Eq: with the mean and the deviation of each group known, both norms are one affine map a channel, v = a x + c; then
-    silu(v) = h (1 + tanh h) with h = v / 2.  x is read twice and the result written once.
-    Shapes: x (N, H, W, C), scale, shift (C) -> as x.
+    Once the mean and the deviation of each group are known, normalisation, scale and shift are one affine map of each channel,
+    v = a x + c; and silu(v) = h (1 + tanh h) with h = v / 2.  x is read twice and the result is written once.
+    Shapes: x (N, ..., C), scale, shift (C) -> as x.
     """
-    if array_module(x) is not np:
-        return _group_norm_silu_at_once(x, scale, shift, groups)
     lines = _as_lines(x)
     mean, inverse_deviation = _moments(lines, x.shape[-1], groups)
     half = 0.5 * scale * inverse_deviation, 0.5 * (shift - mean * scale * inverse_deviation)
@@ -81,8 +75,8 @@ def _pull_group_norm_silu(g, x, scale, mean, inverse_deviation, half, groups):
     to_shift, along_x = 0.5 * sums.sum(axis=2, keepdims=True)
     to_scale = (along_x - mean * to_shift) * inverse_deviation
     count = x[0].size // c
-    along_mean = ops.group_means(scale * to_shift / count, groups)
-    along_u = ops.group_means(scale * to_scale / count, groups) * inverse_deviation
+    along_mean = _group_means(scale * to_shift / count, groups)
+    along_u = _group_means(scale * to_scale / count, groups) * inverse_deviation
     factor_g = _along(x, 0.5 * scale * inverse_deviation)
     factor_x = _along(x, -along_u * inverse_deviation)
     constant = _along(x, inverse_deviation * (along_u * mean - along_mean))
@@ -118,9 +112,15 @@ def _moments(x, c, groups):
 
     in_threads(work, _parts(x), PER_ENTRY * x.size)
     share = np.array([[part.stop - part.start] for part in blocks(x.shape[1], _lines_together(x))]) / x.shape[1]
-    mean = ops.group_means((share * means).sum(axis=1, keepdims=True), groups)
+    mean = _group_means((share * means).sum(axis=1, keepdims=True), groups)
     variance = squares.sum(axis=1, keepdims=True) * (c / x[0].size) + (share * (means - mean) ** 2).sum(axis=1, keepdims=True)
-    return mean, (ops.group_means(variance, groups) + ops.EPSILON) ** -0.5
+    return mean, (_group_means(variance, groups) + EPSILON) ** -0.5
+
+
+def _group_means(values, groups):
+    """Means over each group's channels, handed back to every channel.  Shapes: (N, 1, C) -> the same."""
+    n, _, c = values.shape
+    return values.reshape(n, groups, -1).mean(axis=-1).repeat(c // groups, axis=1)[:, None]
 
 
 def _as_lines(x):
@@ -174,80 +174,3 @@ def _affine(x, slope, offset, y):
 def _sums_of_products(a, b):
     """Sums of a b over lines, without an array of the products.  Shapes: (N, L, W), (N, L, W) -> (N, W)."""
     return np.einsum("nlw,nlw->nw", a, b)
-
-
-def _group_norm_silu_at_once(x, scale, shift, groups):
-    """The plain expression."""
-    v = ops.group_norm(x, scale, shift, groups=groups)
-
-    def pullback(g):
-        g_v = g * ops.silu_slope(v)
-        axes = tuple(range(g.ndim - 1))
-        return ops.group_norm_to_x(g_v, x, scale, groups), (g_v * ops.normalised(x, groups)[0]).sum(axis=axes), g_v.sum(axis=axes)
-
-    return ops.silu(v), pullback
-
-
-@fused_primitive
-def attend(qkv, *, heads):
-    """Self-attention:  softmax(q k^T / sqrt(d)) v  for each head, of d channels.
-
-    Eq: Vaswani et al. 2017, Eq. (1).  The channels of qkv are ordered head by head, q, k and v within each.
-    Of a head's weights only the largest logit and the sum are kept for each query: from them the pullback computes them again. They are
-    written a column a query, so that maxima and sums run down columns, which is faster.  Shapes: qkv (N, L, 3 C) -> (N, L, C).
-    """
-    n, length, width = qkv.shape
-    d = width // (3 * heads)
-    xp = array_module(qkv)
-    q, k, v = (qkv.reshape(n, length, heads, 3, d)[:, :, :, i].swapaxes(1, 2) for i in range(3))
-    parts = _heads_together(n, heads, length) if xp is np else [(slice(None), slice(None))]
-    y = empty((n, length, heads, d), qkv.dtype, xp)
-    largest, sums = (empty((n, heads, 1, length), qkv.dtype, xp) for _ in range(2))
-
-    def work(parts):
-        for part in parts:
-            weights = _logits(k[part], q[part])
-            largest[part] = weights.max(axis=-2, keepdims=True)
-            weights -= largest[part]
-            xp.exp(weights, out=weights)
-            sums[part] = weights.sum(axis=-2, keepdims=True)
-            y.swapaxes(1, 2)[part] = xp.matmul(weights.swapaxes(-1, -2), v[part]) / sums[part].swapaxes(-1, -2)
-
-    seconds = n * heads * length**2 * (2 * d * PER_PRODUCT + PER_ENTRY)
-    in_threads(work, parts, seconds)
-
-    def pullback(g):
-        g = g.reshape(n, length, heads, d).swapaxes(1, 2)
-        to_qkv = empty((n, length, heads, 3, d), qkv.dtype, xp)
-        to_q, to_k, to_v = (to_qkv[:, :, :, i].swapaxes(1, 2) for i in range(3))
-
-        def work(parts):
-            for part in parts:
-                weights = _logits(k[part], q[part])
-                weights -= largest[part]
-                xp.exp(weights, out=weights)
-                share = g[part] / sums[part].swapaxes(-1, -2)
-                to_v[part] = xp.matmul(weights, share)
-                to_weights = empty(weights.shape, weights.dtype, xp)
-                xp.matmul(v[part], share.swapaxes(-1, -2), out=to_weights)
-                to_weights -= (share * y.swapaxes(1, 2)[part]).sum(axis=-1)[..., None, :]
-                to_weights *= weights
-                to_q[part] = xp.matmul(to_weights.swapaxes(-1, -2), k[part]) * d**-0.5
-                to_k[part] = xp.matmul(to_weights, q[part]) * d**-0.5
-
-        in_threads(work, parts, 2 * seconds)
-        return [to_qkv.reshape(qkv.shape)]
-
-    return y.reshape(n, length, heads * d), pullback
-
-
-def _heads_together(n, heads, length):
-    """(images, heads) of every block: some heads of one image, or all of some images."""
-    return bands_of(n, heads, BLOCK // length**2)
-
-
-def _logits(k, q):
-    """k q^T / sqrt(d), a column a query.  Shapes: k, q (..., L, d) -> (..., L, L)."""
-    xp = array_module(q, k)
-    logits = empty((*k.shape[:-1], q.shape[-2]), q.dtype, xp)
-    return xp.matmul(k, (q * q.shape[-1] ** -0.5).swapaxes(-1, -2), out=logits)
