@@ -8,19 +8,18 @@ import math
 
 import numpy as np
 
-from mdps_ref.autograd.conv import convolve, kernel_products, turned
-from mdps_ref.kernels.fused import attend, group_norm_silu
+from mdps_ref.autograd.attention import self_attention
+from mdps_ref.autograd.conv import conv2d
+from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.autograd.tape import Tensor
-from mdps_ref.kernels.buffers import Workspace
-from mdps_ref.job.config import make_config, with_presets
+from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
-from mdps_ref.diffusion.schedule import alpha_bar
+from mdps_ref.job.train import start_training, train_step
 from mdps_ref.nn.resnet import RESNETS, resnet_features
 from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
-from mdps_ref.posterior.guidance import misfit_gradient
+from mdps_ref.posterior.guidance import norm_guide
 from mdps_ref.scoring.difference import difference_map
 from mdps_ref.scoring.image_score import IMAGE_SCORES
-from mdps_ref.job.train import start_training, train_step
 
 TRAINING_BATCH = 16
 TIMESTEP = 200
@@ -99,74 +98,68 @@ def network_weights(config):
     return {key: normal(*w.shape, scale=math.prod(w.shape[:-1]) ** -0.5) if w.ndim > 1 else w for key, w in weights.items()}
 
 
-def pooled(call):
-    """The call, its large arrays out of a Workspace of its own that is kept from one call to the next, as a chain or training has it."""
-    workspace = Workspace()
-
-    def run():
-        with workspace:
-            return call()
-
-    return run
+def pullback(make, g, wrapped, *others, **settings):
+    """The pullback of make(wrapped, *others) to its wrapped argument, for the cotangent g, as a call."""
+    node = make(Tensor(wrapped), *others, **settings).node
+    return lambda: list(node.pullback(g))
 
 
 def convolution(n, side, c_in, c_out):
-    x, w = normal(n, side, side, c_in), kernel_like(c_in, c_out)
-    return pooled(lambda: convolve(x, w))
+    x, w, b = normal(n, side, side, c_in), kernel_like(c_in, c_out), np.zeros(c_out, np.float32)
+    return lambda: conv2d(x, w, b)
 
 
 def convolution_to_input(n, side, c_in, c_out):
-    g, w = normal(n, side, side, c_out), kernel_like(c_in, c_out)
-    return pooled(lambda: convolve(g, turned(w)))
+    x, g, w = normal(n, side, side, c_in), normal(n, side, side, c_out), kernel_like(c_in, c_out)
+    return pullback(conv2d, g, x, w, np.zeros(c_out, np.float32))
 
 
 def convolution_to_kernel(n, side, c_in, c_out):
-    x, g = normal(n, side, side, c_in), normal(n, side, side, c_out)
-    return pooled(lambda: kernel_products(x, g, 3))
+    x, g, b = normal(n, side, side, c_in), normal(n, side, side, c_out), np.zeros(c_out, np.float32)
+    return pullback(lambda w: conv2d(x, w, b), g, kernel_like(c_in, c_out))
 
 
 def normalisation(n, side, c):
     x, scale, shift = normal(n, side, side, c), np.ones(c, np.float32), np.zeros(c, np.float32)
-    return pooled(lambda: group_norm_silu(x, scale, shift, groups=32))
+    return lambda: group_norm_silu(x, scale, shift, groups=32)
 
 
 def normalisation_pullback(n, side, c):
     x, g = normal(n, side, side, c), normal(n, side, side, c)
-    y = group_norm_silu(Tensor(x), np.ones(c, np.float32), np.zeros(c, np.float32), groups=32)
-    return pooled(lambda: y.node.pullback(g))
+    return pullback(group_norm_silu, g, x, np.ones(c, np.float32), np.zeros(c, np.float32), groups=32)
 
 
 def attention(n, side, c):
     qkv = normal(n, side**2, 3 * c)
-    return pooled(lambda: attend(qkv, heads=4))
+    return lambda: self_attention(qkv, heads=4)
 
 
 def attention_pullback(n, side, c):
-    y, g = attend(Tensor(normal(n, side**2, 3 * c)), heads=4), normal(n, side**2, c)
-    return pooled(lambda: y.node.pullback(g))
+    return pullback(self_attention, normal(n, side**2, c), normal(n, side**2, 3 * c), heads=4)
 
 
 def network(name):
     config, weights = NETWORKS[name], network_weights(NETWORKS[name])
     x, t = normal(1, config.image_size, config.image_size, 3), np.array([TIMESTEP])
-    return pooled(lambda: unet(weights, x, t, config))
+    return lambda: unet(weights, x, t, config)
 
 
 def guided_step(name):
     config, weights = NETWORKS[name], network_weights(NETWORKS[name])
-    x, t = normal(1, config.image_size, config.image_size, 3), np.array([TIMESTEP])
-    return pooled(lambda: misfit_gradient(lambda x_t, t: unet(weights, x_t, t, config), x, t, 0.3 * x, alpha_bar(TIMESTEP)))
+    x = normal(1, config.image_size, config.image_size, 3)
+    denoise = norm_guide(lambda x_t, t: unet(weights, x_t, t, config), 0.3 * x, 1.0)
+    return lambda: denoise(x, TIMESTEP)
 
 
 def training():
-    config = make_config(with_presets({"image_size": 64, "network": "small", "batch_size": TRAINING_BATCH}))
+    config = make_config(with_defaults({"image_size": 64, "network": "small", "batch_size": TRAINING_BATCH}))
     state, images = start_training(config, np), normal(TRAINING_BATCH, 64, 64, 3)
-    return pooled(lambda: train_step(state, images, config, np))
+    return lambda: train_step(state, images, config, np)
 
 
 def two_stages(size=64, images=1, **settings):
     """Both stages of MDPS, as `calibrate` runs them, from images to scores."""
-    config = make_config(with_presets({"image_size": size, "network": "small"} | settings))
+    config = make_config(with_defaults({"image_size": size, "network": "small"} | settings))
     model = make_model(network_weights(config.unet()), config)
     y, names = normal(images, size, size, 3, scale=0.3), [f"image {i}" for i in range(images)]
     return lambda: calibrate(Model(model.predict_noise, model.features, np), y, names, config)
@@ -174,7 +167,7 @@ def two_stages(size=64, images=1, **settings):
 
 def features(name, images, side):
     weights, x = resnet_weights(name), normal(images, side, side, 3)
-    return pooled(lambda: resnet_features(weights, x, ("layer2", "layer3")))
+    return lambda: resnet_features(weights, x, ("layer2", "layer3"))
 
 
 def resnet_weights(name):
@@ -196,7 +189,7 @@ def scoring(images, side):
     given = {id(x_0): [normal(images, side // 8, side // 8, 512)], id(y): [normal(images, side // 8, side // 8, 512)]}
 
     def score():
-        maps = difference_map(x_0, y, lambda a: given[id(a)], eta=0.5, sigma=side / 64)
+        maps = difference_map(x_0, y, lambda a: given[id(a)], pixel_weight=0.5, sigma=side / 64)
         return IMAGE_SCORES["top_mean"](maps)
 
-    return pooled(score)
+    return score

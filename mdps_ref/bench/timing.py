@@ -1,6 +1,7 @@
 """Measuring: two functions in turns, the machine's peak, memory in a fresh process, and the exponent of a growth."""
 
 import contextlib
+import functools
 import multiprocessing
 import pathlib
 import statistics
@@ -8,23 +9,24 @@ import time
 
 import numpy as np
 
-from mdps_ref.kernels.blocks import product
-from mdps_ref.kernels.threads import SIDE_BY_SIDE, at_most
+from mdps_ref.autograd.ops import matmul
+from mdps_ref.kernels import fast
+from mdps_ref.kernels.threads import single_threaded_blas
 
 PAUSE = 0.02  # seconds before each turn, in which the other side's threads stop spinning
 TURN = 0.01  # seconds that a turn's counted calls take at least
 BUDGET = 2.0  # seconds a row and number of threads, if a turn had but one call
 PAIRS = (3, 25)  # at least and at most
-NOTHING = contextlib.nullcontext()
 
 
-def timed(call, inside=NOTHING):
-    """Wall time of a call among others of its kind, in seconds: the first of a turn, which wakes threads and fills caches, is not counted.
+def timed(call, inside=contextlib.nullcontext):
+    """Return the wall time of a call among others of its kind, in seconds.
 
-    Asleep, PyTorch's threads make a call of a quarter of a millisecond take up to ten.
+    The first call of a turn wakes threads and fills caches, so it is not counted: asleep, PyTorch's threads make a call of a quarter of
+    a millisecond take up to ten.  inside: makes the context in which the calls run.
     """
     time.sleep(PAUSE)
-    with inside:
+    with inside():
         call()
         count, start = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - start < TURN:
@@ -33,12 +35,12 @@ def timed(call, inside=NOTHING):
         return (time.perf_counter() - start) / count
 
 
-def in_turns(ours, theirs=None):
-    """Median times of both, and the median of theirs / ours pair by pair; None for what is not there.
+def in_turns(ours, theirs=None, threads=None):
+    """Time both in turns: median times, and the median of theirs / ours pair by pair; None for what is not there.
 
-    A pair is run first, uncounted.  Ours hold SIDE_BY_SIDE for the whole turn, as training and sampling hold it.
+    Ours run inside `fast(threads)`.  The first pair is not counted.
     """
-    calls = [(ours, SIDE_BY_SIDE)] if theirs is None else [(ours, SIDE_BY_SIDE), (theirs, NOTHING)]
+    calls = [(ours, functools.partial(fast, threads))] + ([] if theirs is None else [(theirs,)])
     pair = [timed(*call) for call in calls]
     count = min(max(PAIRS[0], round(BUDGET / sum(pair))), PAIRS[1])
     pairs = [[timed(*call) for call in calls] for _ in range(count)]
@@ -47,22 +49,22 @@ def in_turns(ours, theirs=None):
 
 
 def blas():
-    """NumPy's BLAS in words, with the processor whose kernels it uses: OPENBLAS_CORETYPE, say, may hold it to an old one's."""
-    known = SIDE_BY_SIDE.libraries()
+    """Name NumPy's BLAS and the processor that its kernels are for; OPENBLAS_CORETYPE, for one, may hold it to an older processor's."""
+    known = single_threaded_blas.libraries()
     return (
         "; ".join(f"{x['internal_api']} {x['version']}, kernels for {x.get('architecture', 'this processor')}" for x in known) or "unknown"
     )
 
 
 def sgemm_peak(threads, side=2048):
-    """GFLOP/s of a large float32 matrix product, the best of some."""
+    """Return the GFLOP/s of a large float32 matrix product, the best of five."""
     a = np.random.default_rng(0).standard_normal((side, side), np.float32)
-    with at_most(threads):
-        return 2e-9 * side**3 / min(timed(lambda: product(a, a)) for _ in range(5))
+    with fast(threads):
+        return 2e-9 * side**3 / min(timed(lambda: matmul(a, a)) for _ in range(5))
 
 
 def growth(make_call, sizes):
-    """The exponent p of time ~ size^p, fitted to the best times of make_call(size)()."""
+    """Fit the exponent p of time ~ size^p to the best times of make_call(size)()."""
     seconds = []
     for size in sizes:
         call = make_call(size)
@@ -71,9 +73,9 @@ def growth(make_call, sizes):
 
 
 def peak_memory(make_call):
-    """MiB that a fresh process needs, at its highest, to set up and run a call twice, beyond what importing took; None if unknown.
+    """Return the most MiB that a fresh process uses to set up and run a call twice, beyond what importing took; None if unknown.
 
-    make_call() -> the call; importable, as it crosses to the other process.
+    make_call() -> the call; it must be importable, since it crosses to the other process.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -91,9 +93,10 @@ def peak_memory(make_call):
 def _send_peak(make_call, sender):
     """In the child: run twice and send the peak."""
     before = _high_water()
-    call = make_call()
-    call()
-    call()
+    with fast():
+        call = make_call()
+        call()
+        call()
     after = _high_water()
     sender.send(None if after is None else after - before)
 
