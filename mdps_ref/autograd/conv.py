@@ -12,10 +12,8 @@ from mdps_ref.backend import array_module
 
 
 @primitive(
-    lambda y, x, w, b, residual=None, **geometry: lambda g: _to_image(lambda offset: g @ w[offset].T, x, len(w), **geometry),
-    lambda y, x, w, b, residual=None, **geometry: (
-        lambda g: _to_kernel(lambda window: window.reshape(-1, w.shape[2]).T @ g.reshape(-1, w.shape[3]), x, w, **geometry)
-    ),
+    lambda y, x, w, b, residual=None, **geometry: _to_image(lambda g, offset: g @ w[offset].T, x.shape, len(w), **geometry),
+    lambda y, x, w, b, residual=None, **geometry: _to_kernel(_rows_product, x, w.shape, **geometry),
     lambda y, x, w, b, residual=None, **geometry: lambda g: g,
     lambda y, x, w, b, residual=None, **geometry: lambda g: g,
 )
@@ -45,8 +43,8 @@ def conv2d(x, w, b, residual=None, *, stride=1, pads=None):
 
 
 @primitive(
-    lambda y, x, w, b, **geometry: lambda g: _to_image(lambda offset: g * w[offset], x, len(w), **geometry),
-    lambda y, x, w, b, **geometry: lambda g: _to_kernel(lambda window: (window * g).sum(axis=(0, 1, 2)), x, w, **geometry),
+    lambda y, x, w, b, **geometry: _to_image(lambda g, offset: g * w[offset], x.shape, len(w), **geometry),
+    lambda y, x, w, b, **geometry: _to_kernel(lambda window, g: (window * g).sum(axis=(0, 1, 2)), x, w.shape, **geometry),
     lambda y, x, w, b, **geometry: lambda g: g,
 )
 def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
@@ -75,16 +73,28 @@ def _views(padded, k, stride):
         yield (i, j), padded[:, i : i + h : stride, j : j + w : stride]
 
 
-def _to_image(product, x, k, stride=1, pads=None):
-    """The pullback to the image: product(offset) goes back to the pixels that the offset read."""
-    (n, h, w, c), (before, after) = x.shape, pads or (k // 2, k // 2)
-    padded = array_module(x).zeros((n, h + before + after, w + before + after, c), x.dtype)
-    for offset, window in _views(padded, k, stride):
-        window += product(offset)
-    return padded[:, before : before + h, before : before + w]
+def _to_image(product, shape, k, stride=1, pads=None):
+    """The pullback to an image of `shape`: product(g, offset) goes back to the pixels that the offset read."""
+    (n, h, w, c), (before, after) = shape, pads or (k // 2, k // 2)
+
+    def pulled(g):
+        padded = array_module(g).zeros((n, h + before + after, w + before + after, c), g.dtype)
+        for offset, window in _views(padded, k, stride):
+            window += product(g, offset)
+        return padded[:, before : before + h, before : before + w]
+
+    return pulled
 
 
-def _to_kernel(product, x, w, stride=1, pads=None):
-    """The pullback to the kernel: for each offset the product of its window with the cotangent."""
-    products = [product(window) for _, window in windows(x, len(w), stride, pads)]
-    return array_module(x).stack(products).reshape(w.shape)
+def _to_kernel(product, x, shape, stride=1, pads=None):
+    """The pullback to a kernel of `shape`: for each offset product(window, g)."""
+
+    def pulled(g):
+        return array_module(g).stack([product(window, g) for _, window in windows(x, shape[0], stride, pads)]).reshape(shape)
+
+    return pulled
+
+
+def _rows_product(window, g):
+    """window^T g, with pixels as rows.  Shapes: (N, H, W, Ci), (N, H, W, Co) -> (Ci, Co)."""
+    return window.reshape(-1, window.shape[-1]).T @ g.reshape(-1, g.shape[-1])

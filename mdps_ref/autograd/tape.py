@@ -16,7 +16,7 @@ import numpy as np
 from mdps_ref.backend import array_module
 
 PRIMITIVES = {}  # name -> primitive: the tests walk this table
-REPLACEMENTS = contextvars.ContextVar("replacements", default=None)  # set by `kernels.fast`: f(name, values, static) -> rule or None
+REPLACEMENTS = contextvars.ContextVar("replacements", default=None)  # set by `kernels.fast`: f(primitive, values, static) -> rule or None
 
 
 class Node:
@@ -102,7 +102,7 @@ def primitive(*pullbacks, domain=(-2.0, 2.0)):
             values = [value_of(arg) for arg in args]
             wanted = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and pullbacks[i]]
             replace = REPLACEMENTS.get()
-            rule = (replace and replace(name, values, static)) or plain
+            rule = (replace and replace(op, values, static)) or plain
             y, pullback = rule(values, static, wanted)
             if not wanted:
                 return y
@@ -110,7 +110,7 @@ def primitive(*pullbacks, domain=(-2.0, 2.0)):
             return Tensor(y, Node(name, [args[i].node for i in wanted], pullback, marks))
 
         op.pullbacks, op.domain = pullbacks, domain
-        PRIMITIVES[name] = op
+        PRIMITIVES.setdefault(name, op)  # a reader's primitive never takes the place of one of ours
         return op
 
     return make
@@ -159,8 +159,9 @@ def pull_back(output, cotangent, inputs, last=False):
     """
     if not isinstance(output, Tensor):
         return [None for _ in inputs]
-    if np.shape(cotangent) != output.shape:
-        raise ValueError(f"the cotangent has shape {np.shape(cotangent)}, the output {output.shape}; they must be the same")
+    found = getattr(cotangent, "shape", ())
+    if found != output.shape:
+        raise ValueError(f"the cotangent has shape {found}, the output {output.shape}; they must be the same")
     cotangents = {id(output.node): cotangent}
     wanted = {id(tensor.node) for tensor in inputs}
     for node in _users_first(output.node):

@@ -35,12 +35,16 @@ def suits_winograd(x, w, b, residual=None, *, stride=1, pads=None):
 
 def suits_direct(x, w, b, residual=None, *, stride=1, pads=None):
     """True for a same-size convolution on the host."""
-    return array_module(x, w) is np and stride == 1 and len(w) % 2 == 1 and pads in (None, (len(w) // 2, len(w) // 2))
+    return _on_host(x, w) and stride == 1 and len(w) % 2 == 1 and pads in (None, (len(w) // 2, len(w) // 2))
 
 
 def suits_strided(x, w, b, residual=None, *, stride=1, pads=None):
     """True for any other convolution on the host, without a residual."""
-    return array_module(x, w) is np and residual is None
+    return _on_host(x, w) and residual is None
+
+
+def _on_host(x, w):
+    return array_module(x, w) is np and x.dtype == w.dtype
 
 
 def turned(w):
@@ -57,9 +61,8 @@ def winograd_to_kernel(x, g, k):
 
 
 def direct_conv2d(x, w, b, residual=None):
-    """The same-size convolution by K * K products of windows.  Shapes: as `autograd.conv.conv2d`."""
+    """The same-size convolution by K * K products of windows.  Shapes: as `autograd.conv.conv2d`, b (N or 1, 1, 1, Co)."""
     (n, h, wide, c_in), (k, c_out) = x.shape, w.shape[::3]
-    b = np.reshape(b, (-1, 1, 1, c_out)) if np.ndim(b) else np.full((1, 1, 1, c_out), b, x.dtype)
     y = empty((n, h, wide, c_out), x.dtype)
     bands = bands_of(n, h, BLOCK // wide)
     parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else blocks(c_out, c_out)))

@@ -1,4 +1,4 @@
-"""Group normalisation with its activation, in blocks that stay in a core's cache, in place, shared among threads.
+"""Group normalisation, alone and with its activation, in blocks that stay in a core's cache, in place, shared among threads.
 
 An image is handled as long lines of several pixels each (N, L, W), so that NumPy's loops are long.
 """
@@ -44,18 +44,50 @@ def group_norm_silu(x, scale, shift, *, groups):
     return y, pullback
 
 
+def group_norm(x, scale, shift, *, groups):
+    """group_norm(x), and the pullback to all three arguments.  Shapes: x (N, ..., C), scale, shift (C) -> as x."""
+    lines, c = _as_lines(x), x.shape[-1]
+    mean, inverse_deviation = _moments(lines, c, groups)
+    y = _by_channel(lines, scale * inverse_deviation, shift - mean * scale * inverse_deviation)
+
+    def pullback(g):
+        g = _as_lines(g)
+        sums = np.zeros((2, *_sums_shape(lines, c)))
+
+        def work(parts):
+            for part in parts:
+                sums[0][_number(part, lines)] = _over_lines(g[part].sum(axis=1), c)
+                sums[1][_number(part, lines)] = _over_lines(_sums_of_products(g[part], lines[part]), c)
+
+        in_threads(work, _parts(lines), PER_ENTRY * x.size)
+        to_x, *others = _through_norm(g, 1.0, sums, lines, scale, mean, inverse_deviation, groups)
+        return to_x.reshape(x.shape), *others
+
+    return y.reshape(x.shape), pullback
+
+
+def _by_channel(x, slope, offset):
+    """slope x + offset, in blocks.  Shapes: x (N, L, W), slope, offset (N, 1, C) -> as x."""
+    slope, offset, y = _along(x, slope), _along(x, offset), empty(x.shape, x.dtype)
+
+    def work(parts):
+        for part in parts:
+            _affine(x[part], slope[part[0]], offset[part[0]], y[part])
+
+    in_threads(work, _parts(x), 0.5 * PER_ENTRY * x.size)
+    return y
+
+
 def _pull_group_norm_silu(g, x, scale, mean, inverse_deviation, half, groups):
     """The cotangents of x, scale and shift.  Shapes: g, x (N, L, W) -> as x, (C), (C).
 
-    First through silu, g_v = g ((1 + t) + h (1 - t^2)) / 2 with t = tanh h, the half left out until the end; and with it the two sums
-    a channel that follow from the group's mean and variance. Then x's own, with u = x normalised:
-    (scale g_v - mean(scale g_v) - u mean(scale g_v u)) / deviation, which is affine in g_v and x.
+    Through silu:  g_v = g ((1 + t) + h (1 - t^2)) / 2  with t = tanh h.  The half is left to `_through_norm`.
     """
     c = len(scale)
     twice_g_v, sums = empty(x.shape, x.dtype), np.zeros((2, *_sums_shape(x, c)))
     slope, offset = (_along(x, values) for values in half)
 
-    def through_silu(parts):
+    def work(parts):
         memory = _scratch(x, 2)
         for part in parts:
             result, block = twice_g_v[part], _number(part, x)
@@ -71,27 +103,36 @@ def _pull_group_norm_silu(g, x, scale, mean, inverse_deviation, half, groups):
             sums[0][block] = _over_lines(result.sum(axis=1), c)
             sums[1][block] = _over_lines(_sums_of_products(result, x[part]), c)
 
-    in_threads(through_silu, _parts(x), 2.5 * PER_ENTRY * x.size)
-    to_shift, along_x = 0.5 * sums.sum(axis=2, keepdims=True)
+    in_threads(work, _parts(x), 2.5 * PER_ENTRY * x.size)
+    return _through_norm(twice_g_v, 0.5, sums, x, scale, mean, inverse_deviation, groups, twice_g_v)
+
+
+def _through_norm(g, share, sums, x, scale, mean, inverse_deviation, groups, to_x=None):
+    """The cotangents of x, scale and shift from `share` times g, the cotangent of the normalised image; to_x may be g's own memory.
+
+    sums: of g, and of g x, for each channel of each block.  They give to_shift and to_scale, and with these what the group's mean and
+    variance take up. With u = x normalised and h = scale g:  (h - mean(h) - u mean(h u)) / deviation, which is affine in g and x.
+    """
+    c, to_x = len(scale), empty(x.shape, x.dtype) if to_x is None else to_x
+    to_shift, along_x = share * sums.sum(axis=2, keepdims=True)
     to_scale = (along_x - mean * to_shift) * inverse_deviation
     count = x[0].size // c
     along_mean = _group_means(scale * to_shift / count, groups)
     along_u = _group_means(scale * to_scale / count, groups) * inverse_deviation
-    factor_g = _along(x, 0.5 * scale * inverse_deviation)
+    factor_g = _along(x, share * scale * inverse_deviation)
     factor_x = _along(x, -along_u * inverse_deviation)
     constant = _along(x, inverse_deviation * (along_u * mean - along_mean))
 
-    def through_norm(parts):
+    def work(parts):
         memory = _scratch(x)
         for part in parts:
-            result = twice_g_v[part]
-            from_x = cut(memory, result.shape)
+            from_x = cut(memory, to_x[part].shape)
             _affine(x[part], factor_x[part[0]], constant[part[0]], from_x)
-            result *= factor_g[part[0]]
-            result += from_x
+            np.multiply(g[part], factor_g[part[0]], out=to_x[part])
+            to_x[part] += from_x
 
-    in_threads(through_norm, _parts(x), PER_ENTRY * x.size)
-    return twice_g_v, to_scale.sum(axis=(0, 1)).astype(scale.dtype), to_shift.sum(axis=(0, 1)).astype(scale.dtype)
+    in_threads(work, _parts(x), PER_ENTRY * x.size)
+    return to_x, to_scale.sum(axis=(0, 1)).astype(scale.dtype), to_shift.sum(axis=(0, 1)).astype(scale.dtype)
 
 
 def _moments(x, c, groups):

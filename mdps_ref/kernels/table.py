@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdps_ref.autograd.tape import PRIMITIVES, REPLACEMENTS, by_argument
+from mdps_ref.autograd import ops
+from mdps_ref.autograd.attention import self_attention
+from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
+from mdps_ref.autograd.norm import group_norm, group_norm_silu
+from mdps_ref.autograd.tape import REPLACEMENTS, by_argument
 from mdps_ref.backend import array_module
 from mdps_ref.kernels import attention, blocks, convolution, normalisation, winograd
 from mdps_ref.kernels.buffers import POOL, Pool
@@ -42,66 +46,71 @@ def shared(forward):
     return rule
 
 
-def with_plain_pullbacks(name, forward):
+def with_plain_pullbacks(primitive, forward):
     """Return the rule of a fast forward pass whose pullbacks are those of the primitive; these call primitives, which are fast in turn."""
-    return by_argument(forward, *PRIMITIVES[name].pullbacks)
+    return by_argument(forward, *primitive.pullbacks)
 
 
-def same_size_conv2d(conv2d, to_kernel):
+def same_size(forward, to_kernel):
     """Return the rule of a same-size convolution: the pullback to x is the convolution with the turned kernel."""
 
-    def forward(x, w, b, residual=None, *, stride=1, pads=None):
-        return conv2d(x, w, np.zeros((1, 1, 1, w.shape[3]), x.dtype) + b, residual)
+    def convolve(x, w, b, residual=None, *, stride=1, pads=None):
+        return forward(x, w, np.zeros((1, 1, 1, w.shape[3]), x.dtype) + b, residual)
 
     def unchanged(y, x, w, b, residual=None, **_):
         return lambda g: g
 
     return by_argument(
-        forward,
-        lambda y, x, w, b, residual=None, **_: lambda g: conv2d(g, convolution.turned(w), np.zeros((1, 1, 1, w.shape[2]), g.dtype)),
+        convolve,
+        lambda y, x, w, b, residual=None, **_: lambda g: forward(g, convolution.turned(w), np.zeros((1, 1, 1, w.shape[2]), g.dtype)),
         lambda y, x, w, b, residual=None, **_: lambda g: to_kernel(x, g, len(w)),
         unchanged,
         unchanged,
     )
 
 
-def on_host(*arrays, **_):
-    """True for images, or lists of pixels, on the host."""
-    return array_module(*arrays) is np and arrays[0].ndim > 2
+def on_host(*arrays, axes=1, **_):
+    """True for host arrays of one dtype, the first of at least `axes` axes."""
+    return all(type(a) is np.ndarray for a in arrays) and arrays[0].ndim >= axes and len({a.dtype for a in arrays}) == 1
 
 
-def _suits_matmul(a, b):
-    return array_module(a, b) is np and min(a.ndim, b.ndim) > 1
+def _suits_images(*arrays, **_):
+    return on_host(*arrays, axes=3)
 
 
 def _suits_add(a, b):
-    return on_host(a, b) and np.shape(a) == np.shape(b) and a.dtype == b.dtype and a.size >= blocks.BLOCK
+    return on_host(a, b, axes=2) and a.shape == b.shape and a.size >= blocks.BLOCK
+
+
+def _suits_matmul(a, b):
+    return on_host(a, b, axes=2) and b.ndim > 1
 
 
 def _suits_sum(x, *, axis=None, keepdims=False):
-    return array_module(x) is np and x.ndim > 1 and axis in (tuple(range(x.ndim - 1)), tuple(range(1, x.ndim - 1)) or None)
+    return on_host(x, axes=2) and bool(axis) and axis in (tuple(range(x.ndim - 1)), tuple(range(1, x.ndim - 1)))
 
 
 def _suits_concatenate(a, b):
-    return on_host(a, b) and a.shape[:-1] == b.shape[:-1]
+    return on_host(a, b, axes=3) and a.shape[:-1] == b.shape[:-1]
 
 
 TABLE = {
-    "add": (Twin(_suits_add, with_plain_pullbacks("add", blocks.add)),),
-    "sum": (Twin(_suits_sum, with_plain_pullbacks("sum", blocks.sum_over)),),
-    "matmul": (Twin(_suits_matmul, with_plain_pullbacks("matmul", blocks.matmul)),),
-    "linear": (Twin(lambda x, w, b: array_module(x, w) is np, with_plain_pullbacks("linear", blocks.linear)),),
-    "concatenate": (Twin(_suits_concatenate, with_plain_pullbacks("concatenate", blocks.concatenate)),),
-    "upsample2": (Twin(on_host, with_plain_pullbacks("upsample2", blocks.upsample2)),),
-    "mean_pool2": (Twin(on_host, with_plain_pullbacks("mean_pool2", blocks.mean_pool2)),),
-    "group_norm_silu": (Twin(lambda x, *_, **__: array_module(x) is np, shared(normalisation.group_norm_silu)),),
-    "self_attention": (Twin(on_host, shared(attention.self_attention)),),
-    "depthwise_conv2d": (Twin(on_host, with_plain_pullbacks("depthwise_conv2d", convolution.depthwise_conv2d)),),
-    "conv2d": (
-        Twin(convolution.suits_winograd, same_size_conv2d(winograd.conv2d, convolution.winograd_to_kernel)),
-        Twin(convolution.suits_direct, same_size_conv2d(convolution.direct_conv2d, convolution.direct_to_kernel)),
-        Twin(convolution.suits_strided, with_plain_pullbacks("conv2d", convolution.strided_conv2d)),
-        Twin(lambda x, w, *_, **__: array_module(x, w) is not np, with_plain_pullbacks("conv2d", convolution.joined_windows_conv2d)),
+    ops.add: (Twin(_suits_add, with_plain_pullbacks(ops.add, blocks.add)),),
+    ops.sum: (Twin(_suits_sum, with_plain_pullbacks(ops.sum, blocks.sum_over)),),
+    ops.matmul: (Twin(_suits_matmul, with_plain_pullbacks(ops.matmul, blocks.matmul)),),
+    ops.linear: (Twin(lambda x, w, b: on_host(x, w), with_plain_pullbacks(ops.linear, blocks.linear)),),
+    ops.concatenate: (Twin(_suits_concatenate, with_plain_pullbacks(ops.concatenate, blocks.concatenate)),),
+    ops.upsample2: (Twin(_suits_images, with_plain_pullbacks(ops.upsample2, blocks.upsample2)),),
+    ops.mean_pool2: (Twin(_suits_images, with_plain_pullbacks(ops.mean_pool2, blocks.mean_pool2)),),
+    group_norm: (Twin(on_host, shared(normalisation.group_norm)),),
+    group_norm_silu: (Twin(on_host, shared(normalisation.group_norm_silu)),),
+    self_attention: (Twin(_suits_images, shared(attention.self_attention)),),
+    depthwise_conv2d: (Twin(_suits_images, with_plain_pullbacks(depthwise_conv2d, convolution.depthwise_conv2d)),),
+    conv2d: (
+        Twin(convolution.suits_winograd, same_size(winograd.conv2d, convolution.winograd_to_kernel)),
+        Twin(convolution.suits_direct, same_size(convolution.direct_conv2d, convolution.direct_to_kernel)),
+        Twin(convolution.suits_strided, with_plain_pullbacks(conv2d, convolution.strided_conv2d)),
+        Twin(lambda x, w, *_, **__: array_module(x, w) is not np, with_plain_pullbacks(conv2d, convolution.joined_windows_conv2d)),
     ),
 }
 
@@ -119,8 +128,8 @@ def fast(threads=None):
     """
     table = TABLE
 
-    def replace(name, values, static):
-        for twin in table.get(name, ()):
+    def replace(primitive, values, static):
+        for twin in table.get(primitive, ()):
             if twin.suits(*values, **static):
                 return twin.rule
         return None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mdps_ref.autograd import conv, ops  # noqa: F401 (importing them fills the table)
+from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.tape import PRIMITIVES, Tensor, pull_back
 from mdps_ref.backend import array_module, to_device, to_host
@@ -15,19 +15,19 @@ CASES = {
     "mul": [([(2, 3, 4), (4,)], {}), ([(2, 1, 4), (1, 3, 1)], {})],
     "div": [([(2, 3, 4), (4,)], {}), ([(3,), (2, 3)], {})],
     "neg": [([(2, 3)], {})],
-    "power": [([(2, 3)], {"exponent": 3}), ([(2, 3)], {"exponent": -0.5})],
+    "power": [([(2, 3)], {"exponent": exponent}) for exponent in (3, -0.5, 0)],
     "exp": [([(2, 3)], {})],
     "log": [([(2, 3)], {})],
     "sqrt": [([(2, 3)], {})],
-    "sum": [([(2, 3, 4)], {}), ([(2, 3, 4)], {"axis": 1}), ([(2, 3, 4)], {"axis": (0, 2)}), ([(2, 3, 4)], {"axis": -1})],
-    "mean": [([(2, 3, 4)], {}), ([(2, 3, 4)], {"axis": 1}), ([(2, 3, 4)], {"axis": (0, 2)})],
+    "sum": [([(2, 3, 4)], {}), ([(2, 3, 4)], {"axis": 1}), ([(2, 3, 4)], {"axis": (0, 2)}), ([(2, 3, 4)], {"axis": -1}), ([(2, 3)], {"axis": 0, "keepdims": True})],
+    "mean": [([(2, 3, 4)], {}), ([(2, 3, 4)], {"axis": 1}), ([(2, 3, 4)], {"axis": (0, 2), "keepdims": True})],
     "norm": [([(2, 3, 4)], {}), ([(2, 3, 4)], {"axis": (1, 2)})],
     "matmul": [([(3, 4), (4, 2)], {}), ([(2, 5, 3, 4), (2, 5, 4, 2)], {}), ([(5, 3, 4), (4, 2)], {}), ([(1, 3, 4), (5, 4, 2)], {})],
     "linear": [([(5, 3), (3, 4), (4,)], {}), ([(2, 3, 4, 3), (3, 2), (2,)], {})],
     "reshape": [([(2, 3, 4)], {"shape": (4, 6)})],
-    "transpose": [([(2, 3, 4)], {"axes": (2, 0, 1)}), ([(2, 3, 4, 1)], {"axes": (3, 0, 2, 1)})],
+    "transpose": [([(2, 3, 4)], {}), ([(2, 3, 4)], {"axes": (2, 0, 1)}), ([(2, 3, 4, 1)], {"axes": (3, 0, 2, 1)})],
     "concatenate": [([(2, 3), (2, 4)], {}), ([(2, 3, 1, 4), (2, 3, 1, 2)], {})],
-    "getitem": [([(4, 5)], {"index": 2}), ([(4, 5)], {"index": (slice(1, 3), slice(None, None, 2))}), ([(4, 5)], {"index": (..., -1)})],
+    "getitem": [([(4, 5)], {"index": [0, 0, 2]}), ([(4, 5)], {"index": 2}), ([(4, 5)], {"index": (slice(1, 3), slice(None, None, 2))}), ([(4, 5)], {"index": (..., -1)})],
     "pad": [([(2, 3)], {"widths": ((1, 2), (0, 1))}), ([(2, 3)], {"widths": ((0, 0), (2, 0))})],
     "sigmoid": [([(2, 3)], {})],
     "silu": [([(2, 3)], {})],
@@ -40,10 +40,13 @@ CASES = {
         ([(1, 3, 4, 3), (1, 1, 3, 5), (5,)], {}),
         ([(1, 1, 2, 1), (5, 5, 1, 2), (2,)], {}),
         ([(2, 5, 4, 3), (3, 3, 3, 2), (2, 1, 1, 2), (2, 5, 4, 2)], {}),
+        ([(1, 5, 6, 2), (3, 3, 2, 2), (2,)], {"stride": 2, "pads": (0, 1)}),
+        ([(1, 7, 4, 2), (2, 2, 2, 1), (1,)], {"stride": 3, "pads": (0, 0)}),
     ],
     "group_norm_silu": [([(2, 3, 2, 6), (6,), (6,)], {"groups": groups}) for groups in (1, 2, 6)]
     + [([(1, 5, 4), (4,), (4,)], {"groups": 2})],
-    "attend": [([(2, 5, 12)], {"heads": 2}), ([(1, 3, 12)], {"heads": 1})],
+    "depthwise_conv2d": [([(2, 4, 3, 2), (3, 3, 2), (2,)], {}), ([(1, 5, 6, 2), (3, 3, 2), (2,)], {"stride": 2, "pads": (0, 1)})],
+    "self_attention": [([(2, 5, 12)], {"heads": 2}), ([(1, 3, 12)], {"heads": 1})],
 }
 ROWS = [pytest.param(name, shapes, static, id=f"{name}-{i}") for name, cases in CASES.items() for i, (shapes, static) in enumerate(cases)]
 
@@ -142,12 +145,47 @@ def test_plain_arrays_leave_no_trace(name, shapes, static):
     assert not isinstance(PRIMITIVES[name](*args, **static), Tensor)
 
 
-def test_operators_are_the_primitives():
+def test_operators_and_methods_are_the_primitives():
     rng = np.random.default_rng(0)
-    a, b = rng.uniform(0.5, 2, (2, 2, 3))
-    for f in (lambda a, b: (a + b) * 2 - a / b, lambda a, b: -(1 - a) / (3 + b) ** 2, lambda a, b: 2 / a[1] * b[0] - 1):
-        np.testing.assert_allclose(f(Tensor(a), Tensor(b)).value, f(a, b), rtol=1e-15)
+    a, b = rng.uniform(0.5, 2, (2, 3, 3))
+    for f in (
+        lambda a, b: (a + b) * 2 - a / b,
+        lambda a, b: -(1 - a) / (3 + b) ** 2,
+        lambda a, b: 2 / a[1] * b[0] - 1,
+        lambda a, b: (a @ b.T).sum(axis=0) + (a.mean(axis=1, keepdims=True) * b).reshape(9)[:3] + b.reshape((9,))[3:6],
+    ):
+        np.testing.assert_allclose(f(Tensor(a), Tensor(b)).value, f(a, b), rtol=1e-14)
         check_pullback(f, [a, b])
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (lambda x: x.exp, "exp"),
+        (lambda x: x.argmax(), "x.value.argmax"),
+        (lambda x: x > 0, "x.value"),
+        (lambda x: bool(x), "x.value"),
+        (lambda x: x == x, "x.value"),
+        (lambda x: x**x, "exp"),
+        (lambda x: x.__setitem__(0, 1.0), "new one"),
+        (lambda x: np.exp(x), "Tensor"),
+        (lambda x: ops.matmul(x[0], x), "reshape"),
+        (lambda x: Tensor(np.arange(3)), "float"),
+        (lambda x: Tensor([1.0]), "float"),
+    ],
+)
+def test_what_a_tensor_does_not_do_is_an_error_with_a_remedy(wrong, says):
+    with pytest.raises((TypeError, AttributeError, ValueError), match=says):
+        wrong(Tensor(np.ones((2, 2))))
+
+
+def test_a_tensor_shows_its_value_and_what_made_it():
+    assert "1.5" in repr(Tensor(np.array([1.5]))) and "mul" in repr(3 * Tensor(np.array([1.5])))
+
+
+def test_a_zeroth_power_at_zero_has_slope_zero():
+    x = Tensor(np.zeros(2))
+    np.testing.assert_array_equal(pull_back(x**0, np.ones(2), [x])[0], 0)
 
 
 def test_an_array_beside_a_tensor_leaves_the_work_to_it():

@@ -9,7 +9,7 @@ import pytest
 
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import check_pullback
-from mdps_ref.autograd.tape import Tensor, pull_back, value_and_gradient
+from mdps_ref.autograd.tape import Tensor, primitive, pull_back, value_and_gradient
 from mdps_ref.nn.unet import UNetConfig, init_unet, unet
 
 
@@ -134,3 +134,38 @@ def test_value_and_gradient_of_a_dictionary():
     assert value == pytest.approx((weights["a"] ** 2 * weights["b"]).sum())
     np.testing.assert_allclose(gradient["a"], 2 * weights["a"] * weights["b"][0])
     np.testing.assert_allclose(gradient["b"], weights["a"][None] ** 2)
+
+
+@pytest.mark.parametrize("written", ["argument", "constant", "result"])
+def test_an_array_written_in_place_before_the_pullback_is_an_error(written):
+    """exp reads its result, mul both its arguments; the pullback would use the new values."""
+    x, constant = Tensor(normal(3)), normal(3)
+    product = x * constant
+    y = ops.exp(product)
+    {"argument": x.value, "constant": constant, "result": y.value}[written][0] += 1
+    with pytest.raises(RuntimeError, match="written"):
+        pull_back(y, np.ones(3), [x])
+
+
+@pytest.mark.parametrize("cotangent", [np.ones(2), np.ones((3, 1)), 1.0])
+def test_a_cotangent_of_another_shape_is_an_error(cotangent):
+    x = Tensor(normal(3))
+    with pytest.raises(ValueError, match="shape"):
+        pull_back(2 * x, cotangent, [x])
+
+
+@pytest.mark.parametrize("loss", [lambda w: w["a"] * 2, lambda w: np.float64(3), lambda w: ops.sum(w["a"]).reshape(1)])
+def test_a_loss_that_is_no_scalar_tensor_is_an_error(loss):
+    with pytest.raises(ValueError, match="scalar"):
+        value_and_gradient(loss, {"a": normal(3)})
+
+
+def test_a_weight_that_the_loss_does_not_use_has_gradient_zero():
+    _, gradient = value_and_gradient(lambda w: ops.sum(w["a"]), {"a": normal(3), "unused": normal(2)})
+    np.testing.assert_array_equal(gradient["unused"], np.zeros(2))
+
+
+@pytest.mark.parametrize("pullbacks", [(), (None, None), (lambda y, a, b: lambda g: g,)])
+def test_a_primitive_without_a_pullback_for_each_argument_is_refused(pullbacks):
+    with pytest.raises(TypeError, match="one for each argument"):
+        primitive(*pullbacks)(lambda a, b: a + b)
