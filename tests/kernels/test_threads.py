@@ -10,30 +10,39 @@ import time
 import numpy as np
 import pytest
 
-from mdps_ref.kernels import threads
-from mdps_ref.kernels.threads import SIDE_BY_SIDE, at_most, bands_of, blocks, in_threads, pieces
-from mdps_ref.kernels.buffers import ALIGNMENT, Workspace, empty
+from mdps_ref.kernels import fast, threads
+from mdps_ref.kernels.threads import LIMIT, bands_of, blocks, in_threads, pieces, single_threaded_blas
+from mdps_ref.kernels.buffers import ALIGNMENT, empty
+
+
+@pytest.fixture
+def several():
+    """several(count): share work among so many threads, until the test ends."""
+    tokens = []
+    yield lambda count: tokens.append(LIMIT.set(count))
+    for token in tokens:
+        LIMIT.reset(token)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
 def test_every_part_is_done_once(limit, monkeypatch):
-    monkeypatch.setattr(threads, "CORES", 7)
+    monkeypatch.setattr("mdps_ref.kernels.table.CORES", 7)
     done = []
-    with at_most(limit):
+    with fast(limit):
         in_threads(done.extend, range(1000))
     assert sorted(done) == list(range(1000))
 
 
-def test_parts_run_at_once(monkeypatch):
+def test_parts_run_at_once(monkeypatch, several):
     """Two parts that wait for each other end only if two threads have them."""
-    monkeypatch.setattr(threads, "_limits", [2])
+    several(2)
     monkeypatch.setattr(threads, "_HELPERS", threads._Helpers(1))
     meeting = threading.Barrier(2, timeout=30)
     in_threads(lambda parts: [meeting.wait() for _ in parts], range(2))
 
 
-def test_too_little_to_share_stays_with_the_caller(monkeypatch):
-    monkeypatch.setattr(threads, "_limits", [2])
+def test_too_little_to_share_stays_with_the_caller(monkeypatch, several):
+    several(2)
     monkeypatch.setattr(threads, "_HELPERS", None)
     done = []
     in_threads(done.extend, range(5), seconds=1e-5)
@@ -43,8 +52,8 @@ def test_too_little_to_share_stays_with_the_caller(monkeypatch):
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_an_error_in_any_thread_comes_out(part, monkeypatch):
-    monkeypatch.setattr(threads, "_limits", [2])
+def test_an_error_in_any_thread_comes_out(part, several):
+    several(2)
 
     def work(parts):
         for at in parts:
@@ -55,9 +64,9 @@ def test_an_error_in_any_thread_comes_out(part, monkeypatch):
         in_threads(work, range(2))
 
 
-def test_an_error_comes_out_once_the_others_have_ended(monkeypatch):
+def test_an_error_comes_out_once_the_others_have_ended(monkeypatch, several):
     """The caller breaks off while its helper is at work."""
-    monkeypatch.setattr(threads, "_limits", [2])
+    several(2)
     monkeypatch.setattr(threads, "_HELPERS", threads._Helpers(1))
     caller, begun, ended = threading.current_thread(), threading.Event(), []
 
@@ -77,9 +86,9 @@ def test_an_error_comes_out_once_the_others_have_ended(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+def test_a_forked_process_has_threads_of_its_own(several):
     """A fork takes over no thread but its caller's: waiting for the others' would never end."""
-    monkeypatch.setattr(threads, "_limits", [2])
+    several(2)
     in_threads(list, range(2))
     child = os.fork()
     if child == 0:
@@ -115,16 +124,16 @@ def test_where_the_system_forbids_that_work_goes_on(monkeypatch):
 
 def test_side_by_side_blas_has_one_thread_and_the_lock_changes_hands_quickly():
     def state():
-        return [library["num_threads"] for library in SIDE_BY_SIDE.libraries()], sys.getswitchinterval()
+        return [library["num_threads"] for library in single_threaded_blas.libraries()], sys.getswitchinterval()
 
     before = state()
-    with SIDE_BY_SIDE:
+    with single_threaded_blas:
         inside = state()
-        with SIDE_BY_SIDE:
+        with single_threaded_blas:
             assert state() == inside
         assert state() == inside
     assert state() == before
-    assert set(inside[0]) <= {1} and inside[1] == pytest.approx(threads.PATIENCE)
+    assert set(inside[0]) <= {1} and inside[1] == pytest.approx(threads.SWITCH_INTERVAL)
 
 
 def test_bands_cover_every_line_of_every_image():
@@ -152,14 +161,14 @@ def test_a_buffer_is_used_again_once_it_is_free():
     def where(shape, dtype):
         return empty(shape, dtype).ctypes.data
 
-    with Workspace():
+    with fast():
         places = [where((3, 4), np.float32), where((4, 3), np.float32), where((6,), np.float64)]
         other = where((3, 5), np.float32)
     assert len(set(places)) == 1 and other not in places
 
 
 def test_a_buffer_that_is_held_is_not():
-    with Workspace():
+    with fast():
         held = empty((3, 4), np.float32)[1:].T
         held[...] = 7
         for _ in range(3):
@@ -169,12 +178,12 @@ def test_a_buffer_that_is_held_is_not():
 
 
 def test_there_may_be_no_entries():
-    with Workspace():
+    with fast():
         assert empty((0, 4), np.float32).shape == (0, 4)
 
 
-def test_an_array_outlives_its_workspace():
-    with Workspace():
+def test_an_array_outlives_its_pool():
+    with fast():
         kept = empty((1000,), np.float32)
         kept[...] = 1
     others = [np.zeros(1000, np.float32) for _ in range(10)]
@@ -183,13 +192,13 @@ def test_an_array_outlives_its_workspace():
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 4), ()])
 def test_buffers_are_aligned(shape):
-    with Workspace():
+    with fast():
         array = empty(shape, np.float64)
     assert array.shape == shape and array.dtype == np.float64 and array.ctypes.data % ALIGNMENT == 0
 
 
-def test_threads_never_share_a_buffer(monkeypatch):
-    monkeypatch.setattr(threads, "_limits", [4])
+def test_threads_never_share_a_buffer(monkeypatch, several):
+    several(4)
     monkeypatch.setattr(threads, "_HELPERS", threads._Helpers(3))
     wrong = []
 
@@ -199,6 +208,6 @@ def test_threads_never_share_a_buffer(monkeypatch):
             mine[...] = at
             wrong.extend(mine[mine != at])
 
-    with Workspace():
+    with fast():
         in_threads(work, range(500))
     assert wrong == []
