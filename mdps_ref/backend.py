@@ -1,7 +1,7 @@
-"""NumPy or CuPy: the array module is taken from the arrays themselves, and random numbers are drawn on the host.
+"""NumPy or CuPy: a function takes the array module from its arguments, and random numbers are drawn on the host.
 
-Nothing above this floor names a device. A function asks `array_module` about its arguments; data enters a device through
-`to_device` and leaves it through `to_host`, at the edges only.
+No other module names a device. A function calls `array_module` on its arguments. Data enters a device through `to_device` and
+leaves it through `to_host`, and only where the program reads its input and writes its results.
 """
 
 import hashlib
@@ -16,11 +16,19 @@ BACKENDS = ("numpy", "cupy", "auto")
 
 
 def array_module(*arrays):
-    """NumPy or CuPy, whichever made the arrays.  Python numbers go with either and say nothing.
+    """Return the array module, NumPy or CuPy, that the arrays belong to.
 
-    Raises: TypeError that names both if host and device arrays are mixed, and one that names the type of what is no array.
+    Parameters
+    ----------
+    *arrays : array or number
+        Python numbers go with both modules. Numbers alone give NumPy.
+
+    Raises
+    ------
+    TypeError
+        If host and device arrays are mixed, or an argument is neither an array nor a number.
     """
-    if all(type(a) is np.ndarray for a in arrays):  # by far the most frequent answer, so the quickest
+    if all(type(a) is np.ndarray for a in arrays):  # the most frequent case comes first, for speed
         return np
     names = sorted({type(a).__module__.partition(".")[0] for a in arrays if not isinstance(a, int | float)})
     if len(names) > 1:
@@ -32,9 +40,17 @@ def array_module(*arrays):
 
 
 def find_backend(name):
-    """The array module for `name`: "numpy", "cupy", or "auto" for CuPy where it has a GPU and NumPy elsewhere.
+    """Return the array module of a backend.
 
-    Raises: InputError if CuPy is asked for and is not installed or finds no GPU, or if the name is none of the three.
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "auto"}
+        "auto" is CuPy if it is installed and finds a GPU, and NumPy otherwise.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or if it is "cupy" and CuPy is not installed or finds no GPU.
     """
     if name not in BACKENDS:
         raise InputError(f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
@@ -43,30 +59,49 @@ def find_backend(name):
     try:
         cupy = importlib.import_module("cupy")
         cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises its own kinds for a missing driver, library or device
+    except Exception as error:  # CuPy raises many types for a missing driver, library or device
         if name == "auto":
             return np
-        told = [line.strip() for line in str(error).splitlines() if line.strip(" =")]  # CuPy rules a line of = above its message
-        reason = told[0] if told else type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]  # CuPy frames its message with lines of =
+        reason = lines[0] if lines else type(error).__name__
         raise InputError(f"backend 'cupy': {reason}; install the cuda12 or cuda13 extra on a machine with a GPU, or use numpy") from error
     return cupy
 
 
 def to_device(array, xp):
-    """`array` (from the host, or already there) as an array of the module `xp`, dtype kept."""
+    """Return `array`, from the host or the device, as an array of the module `xp`. The dtype stays."""
     return xp.asarray(array)
 
 
 def to_host(array):
-    """`array` as a NumPy array.  The one way off the device."""
+    """Return `array` as a NumPy array."""
     return array if array_module(array) is np else array.get()
 
 
-def random_stream(seed, purpose, image="", sample=0):
-    """A random generator of its own for one purpose, one image (by name) and one posterior sample.
+def random_stream(seed, stream, image="", sample=0):
+    """Return the random generator of one stream of numbers, one image and one posterior sample.
 
-    Drawn on the host with Philox (Salmon et al. 2011), whose key is a hash of the four, so every backend sees the same noise,
-    and an image's noise does not change with its place in a batch or with the other images.
+    The generator is Philox, and its key is a hash of the four arguments. So the numbers do not depend on the backend, on the image's
+    place in a batch, or on the other images.
+
+    Parameters
+    ----------
+    seed : int
+    stream : str
+        What the numbers are for: "training", for example, or the name of a chain.
+    image : str
+        Name of the image.
+    sample : int
+        Index of the posterior sample.
+
+    Returns
+    -------
+    numpy.random.Generator
+        It draws on the host, whatever the backend.
+
+    References
+    ----------
+    J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    digest = hashlib.sha256(repr((int(seed), purpose, image, int(sample))).encode()).digest()
+    digest = hashlib.sha256(repr((int(seed), stream, image, int(sample))).encode()).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)))

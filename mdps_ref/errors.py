@@ -1,36 +1,63 @@
-"""The one error that is the user's to mend, how the command line tells it, and the one for arrays that do not fit."""
+"""Errors caused by user input, and how the command line prints them."""
 
 import sys
 
+MOST_LISTED = 5
+
 
 class InputError(ValueError):
-    """Something that was handed in cannot be used.
+    """An input that cannot be used: a file, a setting or an array.
 
-    The message is one line that names the file or the value, says what is wrong with it, and what would be right.
-    The command line prints it without a traceback and exits with status 2.
+    The message is one line. It names the file or the value, says what is wrong with it, and what would be right.
+    The command line prints the message without a traceback and exits with status 2.
     """
 
 
 def exit_status(command, *arguments):
-    """Run command(*arguments); its exit status: what it returns, or 0 for None, or 2 after one line on standard error."""
+    """Run a command and return the exit status of the process.
+
+    Parameters
+    ----------
+    command : callable
+        Called with `arguments`. It returns the exit status; None counts as 0.
+
+    Returns
+    -------
+    int
+        2 if the command raised an InputError or an OSError, whose message is then printed on standard error.
+    """
     try:
         return command(*arguments) or 0
-    except (InputError, OSError) as error:  # an OSError names its file, too: one that may not be looked at, say
+    except (InputError, OSError) as error:  # an OSError, too, names its file
         print(f"mdps_ref: {error}", file=sys.stderr)
         return 2
 
 
 def check_arrays(arrays, wanted, optional=(), what="the weights do not fit the network"):
-    """Compare {name: array} with `wanted`, {name: shape}, in which None is any size.
+    """Check that a dictionary holds the expected arrays, each with the expected shape.
 
-    Raises: InputError that begins with `what` and lists every array that is missing, not wanted, or of another shape.
+    Parameters
+    ----------
+    arrays : dict of str to array
+    wanted : dict of str to tuple
+        The shape of each required array. None in a shape stands for any size.
+    optional : iterable of str
+        Names of arrays that may be there, with any shape.
+    what : str
+        The beginning of the error message.
+
+    Raises
+    ------
+    InputError
+        If an array is missing, unexpected, or has another shape. The message lists the first five such arrays and counts the others.
     """
-    faults = [f"{name} is missing" for name in wanted.keys() - arrays.keys()]
-    faults += [f"{name} is not wanted" for name in arrays.keys() - wanted.keys() - set(optional)]
-    for name in wanted.keys() & arrays.keys():
+    faults = [f"{name} is missing" for name in sorted(wanted.keys() - arrays.keys())]
+    for name in sorted(wanted.keys() & arrays.keys()):
         found, right = tuple(arrays[name].shape), wanted[name]
         if len(found) != len(right) or any(b not in (a, None) for a, b in zip(found, right, strict=True)):
-            told = str(tuple("any" if size is None else size for size in right)).replace("'", "")
-            faults.append(f"{name} is {found}, not {told}")
+            expected = str(tuple("any" if size is None else size for size in right)).replace("'", "")
+            faults.append(f"{name} has shape {found}, not {expected}")
+    faults += [f"{name} is unexpected" for name in sorted(arrays.keys() - wanted.keys() - set(optional))]
     if faults:
-        raise InputError(f"{what}: {'; '.join(sorted(faults))}")
+        more = f"; and {len(faults) - MOST_LISTED} more" if len(faults) > MOST_LISTED else ""
+        raise InputError(f"{what}: {'; '.join(faults[:MOST_LISTED])}{more}")
