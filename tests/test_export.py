@@ -5,7 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mdps_ref.weights.checkpoint import read_state_dict, save_checkpoint
+from mdps_ref.weights.checkpoint import save_checkpoint
+from mdps_ref.weights.state_dict import read_state_dict
 from mdps_ref.export import main
 from mdps_ref.released.names import from_released
 from mdps_ref.nn.unet import NETWORKS, UNetConfig

@@ -12,7 +12,8 @@ import tqdm
 from mdps_ref.autograd.tape import value_and_gradient
 from mdps_ref.kernels.buffers import Workspace
 from mdps_ref.backend import random_stream, to_device, to_host
-from mdps_ref.weights.checkpoint import load_checkpoint, read_state_dict, save_checkpoint
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
+from mdps_ref.weights.state_dict import read_state_dict
 from mdps_ref.diffusion.forward import level_per_image, noise_loss
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
 from mdps_ref.errors import InputError

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.backend import array_module, to_device
-from mdps_ref.weights.checkpoint import read_state_dict
+from mdps_ref.weights.state_dict import read_state_dict
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.errors import InputError
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features, mobilenet_layers

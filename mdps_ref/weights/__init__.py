@@ -1,1 +1,1 @@
-"""Files of weights: this project's own checkpoints, and the formats of PyTorch and safetensors without their libraries."""
+"""Files of weights: this project's checkpoints, and the formats of PyTorch and safetensors without their libraries."""

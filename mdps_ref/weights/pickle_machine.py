@@ -1,9 +1,11 @@
-"""Pickles read without trust: a pickle is a program for a small stack machine, and this machine can do no harm.
+"""Read pickles that need not be trusted.
 
-Python's own machine looks up any name of any module and calls what it finds, which is how a pickle runs code. This one looks a
-name up in a table that its caller gives, and nowhere else; it calls nothing that is not in the table, sets no attributes, and
-uses nothing but numbers and strings as keys. It knows the instructions that `torch.save` writes (protocols 2 to 4).
-Source: the standard library's `pickletools`, whose comments define every instruction.
+A pickle is a program for a small stack machine. Python's own machine imports every name that the program gives and calls it, so a
+pickle can run any code. The machine here looks names up in a table that its caller gives, and calls nothing else. It sets no
+attributes, and takes only numbers, strings and None as dictionary keys. It knows the instructions that `torch.save` writes
+(protocols 2 to 4).
+
+References: the comments in the standard library's `pickletools` define every instruction.
 """
 
 import pickle
@@ -13,68 +15,84 @@ from mdps_ref.errors import InputError
 
 
 class PickleMachine:
-    """Runs `program`, a binary handle, with the names in `allowed`; `persistent` answers for what it says is stored outside itself.
+    """A stack machine for one pickle.
 
-    allowed: {"module.name": a function that may be called, or a plain value}.  persistent: function of one value.
+    Parameters
+    ----------
+    program : binary file
+        Positioned at the beginning of the pickle.
+    allowed : dict of str to object
+        What the pickle may use, by "module.name": functions, which it may call, and plain values.
+    persistent : callable
+        Takes a persistent id, the pickle's description of an object outside of it, and returns that object.
     """
 
     def __init__(self, program, allowed, persistent):
         self.program, self.allowed, self.persistent = program, allowed, persistent
-        self.stack, self.below, self.memo = [], [], {}  # below: the stacks under each mark that is still open
+        self.stack, self.below, self.memo = [], [], {}  # below: the stacks that lie under the marks still open
 
     def run(self):
-        """What the pickle describes, of dictionaries, lists, tuples, plain values, and what the allowed names give.
+        """Run the program, and leave the file at its end, where another pickle may begin.
 
-        The handle is left where the pickle ends, so that another machine can run the next one.
-        Raises: InputError that names the first name outside the table; ValueError and its like for a damaged program.
+        Returns
+        -------
+        object
+            Dictionaries, lists, tuples and plain values, and what the allowed names stand for.
+
+        Raises
+        ------
+        InputError
+            If the program uses a name that is not allowed. The message says the name.
+        ValueError, LookupError or TypeError
+            If the program is damaged.
         """
         while (opcode := self.take(1)) != pickle.STOP:
             if opcode not in _INSTRUCTIONS:
-                raise ValueError(f"instruction {opcode!r} of a pickle, which torch.save does not write")
+                raise ValueError(f"its pickle has the instruction {opcode!r}, which torch.save does not write")
             _INSTRUCTIONS[opcode](self)
         return self.pop()
 
     def take(self, count):
-        """The next `count` bytes of the program."""
+        """Read the next `count` bytes of the program."""
         content = self.program.read(count)
         if len(content) < count:
             raise ValueError("its pickle ends too early")
         return content
 
     def number(self, layout):
-        """The next number of the program, laid out as `struct` says."""
+        """Read the next number of the program; `layout` is a format of `struct`."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def text(self, layout):
-        """The next string of the program, after its length."""
+        """Read the next string of the program, which stands behind its length."""
         return self.take(self.number(layout)).decode()
 
     def line(self):
-        """The program up to the end of its line."""
+        """Read the program up to the end of the line."""
         content = self.program.readline()
-        if not content.endswith(b"\n"):  # half a name would be told as one that was asked for
+        if not content.endswith(b"\n"):  # half a name must not be reported as a name that is not allowed
             raise ValueError("its pickle ends too early")
         return content[:-1].decode()
 
     def push(self, value):
-        """Put `value` on the stack."""
+        """Put a value on the stack."""
         self.stack.append(value)
 
     def pop(self):
-        """The topmost value, taken off."""
+        """Take the topmost value off the stack."""
         return self.stack.pop()
 
     def tuple_of(self, count):
-        """The topmost `count` values, taken off, as a tuple."""
+        """Take the topmost `count` values off the stack, as a tuple."""
         return tuple(reversed([self.pop() for _ in range(count)]))
 
     def open_mark(self):
-        """Begin a stack of its own, for a run of values."""
+        """Set a mark: begin a new stack on top of the current one."""
         self.below.append(self.stack)
         self.stack = []
 
     def close_mark(self):
-        """All values since the last mark, taken off."""
+        """Take off all values above the last mark, as a list."""
         values, self.stack = self.stack, self.below.pop()
         return values
 
@@ -83,40 +101,40 @@ class PickleMachine:
         self.memo[index] = self.stack[-1]
 
     def set_items(self, pairs):
-        """Enter key, value, key, value ... into the dictionary on top."""
+        """Enter key, value, key, value ... into the topmost value, a dictionary."""
         target = _expect(dict, self.stack[-1])
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             target[_expect(str | int | float | None, key)] = value
 
     def append(self, values):
-        """Append to the list on top."""
+        """Append values to the topmost value, a list."""
         _expect(list, self.stack[-1]).extend(values)
 
     def look_up(self, module, name):
-        """What the table has for a name.  Raises: InputError that says the name if there is nothing."""
+        """Return what an allowed name stands for."""
         full = f"{module}.{name}"
         if full not in self.allowed:
-            told = repr(full[:100]).strip("'")
-            raise InputError(f"asks for {told}, which no state dict needs, and was not run; save model.state_dict() alone and give that")
+            shown = repr(full[:100]).strip("'")
+            raise InputError(f"asks for {shown}, which no state dict needs, so it was not run; save model.state_dict() alone and give that")
         return self.allowed[full]
 
     def call(self, arguments):
-        """The topmost function of the table, taken off, and called."""
+        """Take the topmost function off the stack and call it."""
         function = self.pop()
-        if not callable(function):  # nothing callable comes onto the stack but from the table
-            raise ValueError("its pickle calls what is no function")
+        if not callable(function):  # everything callable on the stack comes from the table
+            raise ValueError("its pickle calls something that is not a function")
         return function(*_expect(tuple, arguments))
 
     def drop_attributes(self):
-        """Forget the attributes that would be set on a dictionary (a module's state dict has its version there)."""
+        """Take off the attributes that the pickle would set on a dictionary, such as the version of a module's state dict."""
         self.pop()
         _expect(dict, self.stack[-1])
 
 
 def _expect(kind, value):
-    """`value`, if it is of this kind."""
+    """Return `value` if it is of this kind."""
     if not isinstance(value, kind):
-        raise ValueError(f"its pickle has a {type(value).__name__} where there cannot be one")
+        raise ValueError(f"its pickle has a {type(value).__name__} where none is allowed")
     return value
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mdps_ref.job import train
-from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint, write_state_dict
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
+from mdps_ref.weights.state_dict import write_state_dict
 from mdps_ref.nn.optim import global_norm
 from mdps_ref.released.names import to_released
 from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet

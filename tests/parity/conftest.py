@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mdps_ref.weights.checkpoint import read_state_dict
+from mdps_ref.weights.state_dict import read_state_dict
 
 NEIGHBOUR = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "parity"
 KINDS = {"unet": {"img_size", "base_channels"}, "resnet": {"block", "layers"}}

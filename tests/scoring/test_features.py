@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.backend import to_device, to_host
-from mdps_ref.weights.checkpoint import write_state_dict
+from mdps_ref.weights.state_dict import write_state_dict
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features
 from mdps_ref.nn.resnet import RESNETS, architecture, fold_resnet, resnet_features
 from mdps_ref.nn.unet import UNetConfig, init_unet

@@ -14,10 +14,10 @@ from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 rng = np.random.default_rng(0)
 GROUPS = {
     "weights": {"first.weight": rng.standard_normal((3, 3, 3, 4)).astype(np.float32), "first.bias": np.zeros(0, np.float32)},
-    "mean": {"first.weight": np.array([np.nan, np.inf, -0.0, 1e-45], np.float32), "a/b": np.array(2.5)},
+    "ema": {"first.weight": np.array([np.nan, np.inf, -0.0, 1e-45], np.float32), "a/b": np.array(2.5)},
     "training": {"log": rng.standard_normal((5, 2)), "steps": np.arange(3)},
 }
-ABOUT = {"step": 5, "config": {"data": "Größe", "seed": 2**63 - 1, "eta": 0.1 + 0.2}}
+ABOUT = {"step": 5, "config": {"data": "Größe", "seed": 2**63 - 1, "pixel_weight": 0.1 + 0.2}}
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ FOREIGN = {
     "an empty zip": zipped({}),
     "arrays without about": zipped({"weights/w.npy": npy(np.ones(3))}),
     "about that is no JSON": zipped({"about.npy": npy(np.array("step 5"))}),
-    "an array cut short inside a whole zip": zipped({"about.npy": ABOUT_NPY, "mean/w.npy": npy(np.ones(30))[:150]}),
-    "an array said to be longer than it is": zipped({"about.npy": ABOUT_NPY, "mean/w.npy": HUGE}),
+    "an array cut short inside a whole zip": zipped({"about.npy": ABOUT_NPY, "ema/w.npy": npy(np.ones(30))[:150]}),
+    "an array said to be longer than it is": zipped({"about.npy": ABOUT_NPY, "ema/w.npy": HUGE}),
     "spoilt compression": spoilt(zipped({"about.npy": npy(np.array("{" + " " * 9999 + "}"))}, zipfile.ZIP_DEFLATED)),
 }
 
@@ -156,7 +156,7 @@ def test_what_is_pickled_is_never_executed(place, tmp_path, fails_with):
     elif place == "about":
         np.savez(path, about=trap)
     else:
-        np.savez(path, about=np.array("{}"), **{"mean/w": trap})
+        np.savez(path, about=np.array("{}"), **{"ema/w": trap})
     with fails_with(path, "not a whole checkpoint"):
         load_checkpoint(path)
     assert not sprung.exists()

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdps_ref.weights import state_dict
-from mdps_ref.weights.checkpoint import read_state_dict, save_checkpoint, write_state_dict
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checkpoint import save_checkpoint
+from mdps_ref.weights.state_dict import read_state_dict, write_state_dict
+from mdps_ref.weights.torch_pickle import STORAGES
 
 rng = np.random.default_rng(0)
 PARITY = pathlib.Path(__file__).parents[2] / "shared" / "parity"
-KINDS = {kind: dtype for kind, dtype in state_dict.STORAGES.items() if dtype != "bfloat16"}
+KINDS = {kind: dtype for kind, dtype in STORAGES.items() if dtype != "bfloat16"}
 
 
 class Name(str):
@@ -279,12 +280,12 @@ def test_module_is_taken_off_only_where_every_name_has_it(read):
         ({"model": STATE, "epoch": 3}, "epoch", ["no dictionary under the key 'epoch'", "it holds: 'model'"]),
         ({"model": STATE, "epoch": 3}, "net", ["no dictionary under the key 'net'", "it holds: 'model'"]),
         (STATE, "net", ["no dictionary under the key 'net'", "none"]),
-        (OTHERS, None, ["no tensors by name", "'epoch', 'loss'", "save model.state_dict()"]),
-        ({1: WHOLE}, None, ["no tensors by name (its entries: 1)"]),
-        ({}, None, ["no tensors by name (its entries: none)"]),
+        (OTHERS, None, ["no named tensors", "'epoch', 'loss'", "save model.state_dict()"]),
+        ({1: WHOLE}, None, ["no named tensors (its entries: 1)"]),
+        ({}, None, ["no named tensors (its entries: none)"]),
         ({"a\n" + "b" * 999: 1}, None, ["its entries: 'a\\nbbb"]),
         ([WHOLE], None, ["holds a list", "save model.state_dict()"]),
-        (WHOLE, None, ["holds a Tensor", "save model.state_dict()"]),
+        (WHOLE, None, ["holds a tensor,", "save model.state_dict()"]),
     ],
 )
 def test_what_cannot_be_chosen_is_told(tree, key, parts, read, fails_with):
@@ -343,22 +344,22 @@ HOSTILE = {
     "an offset too far": (floats(1, (3, 4), (4, 1)), "beyond its storage"),
     "one number past the end": (floats(12, (), ()), "beyond its storage"),
     "one of no numbers": (floats(0, *ONE, size=0), "beyond its storage"),
-    "a negative stride": (floats(11, (12,), (-1,)), "no counts"),
-    "a negative offset": (floats(-1, *ONE), "no counts"),
-    "a negative size": (floats(0, (-1,), (1,)), "no counts"),
-    "a stride that is no whole number": (floats(0, (2,), (1.0,)), "no counts"),
-    "a size of True": (floats(0, (True,), (1,)), "no counts"),
-    "a shape in a list": (floats(0, [3, 4], (4, 1)), "no counts"),
-    "no shape": (floats(0, None, None), "no counts"),
-    "a shape without strides": (floats(0, (3, 4), ()), "do not go together"),
-    "65 axes": (floats(0, (1,) * 65, (1,) * 65), "no counts"),
+    "a negative stride": (floats(11, (12,), (-1,)), "whole numbers from 0 on"),
+    "a negative offset": (floats(-1, *ONE), "whole numbers from 0 on"),
+    "a negative size": (floats(0, (-1,), (1,)), "whole numbers from 0 on"),
+    "a stride that is no whole number": (floats(0, (2,), (1.0,)), "whole numbers from 0 on"),
+    "a size of True": (floats(0, (True,), (1,)), "whole numbers from 0 on"),
+    "a shape in a list": (floats(0, [3, 4], (4, 1)), "whole numbers from 0 on"),
+    "no shape": (floats(0, None, None), "whole numbers from 0 on"),
+    "a shape without strides": (floats(0, (3, 4), ()), "different lengths"),
+    "65 axes": (floats(0, (1,) * 65, (1,) * 65), "whole numbers from 0 on"),
     "a size that overflows": (floats(0, (2**62, 2**62), (0, 0)), "would take"),
-    "a size past what a computer counts with": (floats(0, (2**64,), (0,)), "no counts"),
+    "a size past what a computer counts with": (floats(0, (2**64,), (0,)), "whole numbers from 0 on"),
     "a stride that comes round again": (floats(0, (5,), (2**62,)), "beyond its storage"),
     "no numbers, and yet too many": (floats(0, (0, 2**62, 2**62), (1, 1, 1)), ""),
     "one number repeated to a terabyte": (floats(0, (2**38,), (0,)), "would take"),
     "a storage said to be longer than it is": (floats(0, (13,), (1,), size=13), "buffer"),
-    "a storage of a negative size": (floats(0, *ONE, size=-1), "no counts"),
+    "a storage of a negative size": (floats(0, *ONE, size=-1), "whole numbers from 0 on"),
     "a storage that is missing": (tensor(stored("FloatStorage", "7", 12), 0, *ONE), "no item named"),
     "a storage above its folder": (tensor(stored("FloatStorage", "../data.pkl", 12), 0, *ONE), "no item named"),
     "a storage told by a list": (tensor(Raw(b"]Q"), 0, *ONE), ""),
@@ -369,16 +370,16 @@ HOSTILE = {
     "a storage that is a function": (tensor(Outside("storage", Name("torch Size"), "0", "cpu", 12), 0, *ONE), "wrong form"),
     "a storage named by a number": (tensor(Outside("storage", Name("torch FloatStorage"), 0, "cpu", 12), 0, *ONE), "wrong form"),
     "a tensor of a dictionary": (tensor({}, 0, *ONE), ""),
-    "a tensor of a tensor": (tensor(WHOLE, 0, *ONE), "no storage"),
-    "bytes of a dictionary": (untyped({}, "float32"), "no storage"),
+    "a tensor of a tensor": (tensor(WHOLE, 0, *ONE), "not a storage"),
+    "bytes of a dictionary": (untyped({}, "float32"), "not a storage"),
     "bytes of a word": (untyped(Outside("storage", "object", "0", "cpu", 48), "float32"), "wrong form"),
     "bytes too few for the dtype": (untyped(FEW, Name("torch float32")), "beyond its storage"),
-    "bytes read as a word": (untyped(BYTES, "object"), "no storage"),
-    "bytes read as a list": (untyped(BYTES, [1]), "no storage"),
+    "bytes read as a word": (untyped(BYTES, "object"), "not a storage"),
+    "bytes read as a list": (untyped(BYTES, [1]), "not a storage"),
     "a tensor of too little": (Call("torch._utils _rebuild_tensor_v2", stored("FloatStorage", "0", 12)), ""),
     "a dictionary made with arguments": ([WHOLE, Call("collections OrderedDict", [((), 1)])], ""),
-    "attributes for a tensor": (Raw(told(WHOLE) + told({"__class__": 1}) + b"b"), "has a Tensor where"),
-    "a call of a storage": (Call("torch FloatStorage", 10**12), "calls what is no function"),
+    "attributes for a tensor": (Raw(told(WHOLE) + told({"__class__": 1}) + b"b"), "has a StoredTensor where"),
+    "a call of a storage": (Call("torch FloatStorage", 10**12), "something that is not a function"),
     "half a pickle": (Raw(b"(" + told(WHOLE)), ""),
 }
 
@@ -452,14 +453,14 @@ BROKEN_OLD = {
     "a list that would take for ever to sort": (torch_stream({"w": WHOLE}, names=DEEP), "list of storages"),
     "a list that lies outside": (torch_stream({"w": WHOLE}, names=Raw(b"\x80\2NQ.")), "not callable"),
     "a storage of another length": (torch_stream({"w": WHOLE}, {"0": TWELVE[:9]}), "not as long as"),
-    "a storage past the end": (OLD[:-1], "end elsewhere"),
+    "a storage past the end": (OLD[:-1], "do not end where"),
     "a storage past any end": (torch_stream({"w": floats(0, *ONE, 2**62)})[:-56] + struct.pack("<q", 2**62), ""),
-    "more than the storages": (OLD + b"\0", "end elsewhere"),
+    "more than the storages": (OLD + b"\0", "do not end where"),
     "a storage of two lengths": (torch_stream({"w": WHOLE, "v": floats(0, *ONE, 13)}), "in two ways"),
     "a storage of two dtypes": (torch_stream({"w": WHOLE, "v": tensor(stored("IntStorage", "0", 12), 0, *ONE)}), "in two ways"),
     "a part past its storage": (torch_stream({"w": floats(0, *ONE, 12, ("1", 7, 6))}), "a part of a storage reaches"),
-    "a part that begins before it": (torch_stream({"w": floats(0, *ONE, 12, ("1", -1, 6))}), "no counts"),
-    "a part of a negative size": (torch_stream({"w": floats(0, *ONE, 12, ("1", 4, -1))}), "no counts"),
+    "a part that begins before it": (torch_stream({"w": floats(0, *ONE, 12, ("1", -1, 6))}), "whole numbers from 0 on"),
+    "a part of a negative size": (torch_stream({"w": floats(0, *ONE, 12, ("1", 4, -1))}), "whole numbers from 0 on"),
     "a part in a wrong form": (torch_stream({"w": floats(0, *ONE, 12, 4)}), ""),
     "a tensor past its part": (torch_stream({"w": floats(0, (7,), (1,), 12, ("1", 4, 6))}), "beyond its storage"),
     "pickles past any state dict": (torch_stream({"w": WHOLE, "x": "x" * 2**24}), "ends too early"),
@@ -588,15 +589,15 @@ BROKEN_SAFE = {
     "a name twice": (safetensors(b'{"w": %b, "w": %b}' % ((json.dumps(W).encode(),) * 2), bytes(8)), "a name twice"),
     "an entry that is a number": (safetensors({"w": 1}, b""), ""),
     "an entry without a shape": (safetensors({"w": {"dtype": "F32", "data_offsets": [0, 8]}}, bytes(8)), "shape"),
-    "a shape of another length": (safetensors({"w": W | {"shape": [3]}}, bytes(8)), "holes, overlaps or wrong"),
-    "a negative shape": (safetensors({"w": W | {"shape": [-2, -1]}}, bytes(8)), "no counts"),
-    "a shape of fractions": (safetensors({"w": W | {"shape": [2.0]}}, bytes(8)), "no counts"),
-    "a shape without end": (safetensors({"w": W | {"shape": [2**60] * 10**5}}, bytes(8)), "no counts"),
-    "a hole": (safetensors({"w": W, "v": entry("F32", [1], 12, 16)}, bytes(16)), "holes"),
+    "a shape of another length": (safetensors({"w": W | {"shape": [3]}}, bytes(8)), "gaps, overlaps or wrong"),
+    "a negative shape": (safetensors({"w": W | {"shape": [-2, -1]}}, bytes(8)), "whole numbers from 0 on"),
+    "a shape of fractions": (safetensors({"w": W | {"shape": [2.0]}}, bytes(8)), "whole numbers from 0 on"),
+    "a shape without end": (safetensors({"w": W | {"shape": [2**60] * 10**5}}, bytes(8)), "whole numbers from 0 on"),
+    "a hole": (safetensors({"w": W, "v": entry("F32", [1], 12, 16)}, bytes(16)), "gaps"),
     "an overlap": (safetensors({"w": W, "v": entry("F32", [1], 4, 8)}, bytes(8)), "overlaps"),
     "too many bytes": (safetensors({"w": W}, bytes(9)), "another number of bytes"),
     "too few bytes": (safetensors({"w": W}, bytes(7)), "another number of bytes"),
-    "offsets that are words": (safetensors({"w": W | {"data_offsets": "08"}}, bytes(8)), "holes"),
+    "offsets that are words": (safetensors({"w": W | {"data_offsets": "08"}}, bytes(8)), "gaps"),
 }
 
 
@@ -676,7 +677,7 @@ def test_the_same_arrays_give_the_same_bytes(tmp_path, monkeypatch):
 def test_a_dtype_that_pytorch_has_not_leaves_the_old_file(tmp_path):
     write_state_dict(tmp_path / "w.pth", {"w": TWELVE})
     before = (tmp_path / "w.pth").read_bytes()
-    with pytest.raises(TypeError, match="no PyTorch storage for complex64"):
+    with pytest.raises(TypeError, match="no storage for complex64"):
         write_state_dict(tmp_path / "w.pth", {"w": TWELVE, "z": np.zeros(2, np.complex64)})
     assert (tmp_path / "w.pth").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["w.pth"]
