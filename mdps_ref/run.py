@@ -16,7 +16,8 @@ import scipy
 import mdps_ref
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.job.config import CHOICES, make_config, read_settings, with_presets
-from mdps_ref.data.folders import centre_crop, image_size, load_images, load_mask, read_category, split_held_out
+from mdps_ref.data.folders import read_category, split_held_out
+from mdps_ref.data.images import centre_crop, image_size, load_images, load_mask
 from mdps_ref.data.synthetic import DEFECTS, check_request, write_category
 from mdps_ref.job.detect import Detection, calibrate, centre, detect, judged_side, make_extractor, make_model, mask_from_test_set
 from mdps_ref.errors import InputError, exit_status

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Write files whole or not at all."""
 
 import contextlib
 import os
@@ -9,10 +9,23 @@ from mdps_ref.errors import InputError
 
 @contextlib.contextmanager
 def whole_file(path):
-    """Open `path` for writing bytes; it appears, or is replaced, only once the block has ended without an error.
+    """Open a file for writing bytes. It appears, or replaces the old file, when the block ends without an error.
 
-    The bytes go to `<name>.part` beside it first. A reader, or a process killed at any moment, sees the old file or the new one.
-    Raises: InputError if the folder cannot be written to or the disk is full; the half-written part is removed.
+    The bytes first go to `<name>.part` in the same folder. So a reader sees the old file or the new one, even if the process is killed.
+
+    Parameters
+    ----------
+    path : path-like
+        Missing folders are made.
+
+    Yields
+    ------
+    binary file
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to or the disk is full. The `.part` file is removed.
     """
     path = pathlib.Path(path)
     part = path.with_name(path.name + ".part")
@@ -27,11 +40,17 @@ def whole_file(path):
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path}: could not be written ({reason}); free space there or choose another folder") from error
     finally:
-        with contextlib.suppress(OSError):  # there may be no such file, and no such folder
+        with contextlib.suppress(OSError):  # the file, or its folder, may not exist
             part.unlink()
 
 
 def write_text(path, text):
-    """Write `text` as UTF-8 to `path`, whole or not at all; what is no UTF-8 in the name of a file keeps its bytes."""
+    """Write text as UTF-8, whole or not at all. File names in it that are not UTF-8 keep their bytes.
+
+    Raises
+    ------
+    InputError
+        As in `whole_file`.
+    """
     with whole_file(path) as handle:
         handle.write(text.encode(errors="surrogateescape"))

@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from mdps_ref.backend import random_stream
 from mdps_ref.data import defects, drawing, scenes
-from mdps_ref.errors import InputError
 from mdps_ref.data.files import whole_file
+from mdps_ref.errors import InputError
 
 SIZES = (32, 1024)
 SUPERSAMPLES = 4  # drawn points a pixel, along each side
