@@ -1,4 +1,4 @@
-"""Fetch the weights of an ImageNet network from torchvision's site, for features = NAME: the file is checked, and kept whole or not at all.
+"""Fetch torchvision's ImageNet weights of a network, which the setting `features = NAME` needs, and check the file.
 
 python data_scripts/fetch_weights.py wide_resnet101_2
 """
@@ -13,18 +13,29 @@ import urllib.request
 
 import tqdm
 
-from mdps_ref.errors import InputError
 from mdps_ref.data.files import whole_file
+from mdps_ref.errors import InputError
 from mdps_ref.nn.resnet import RESNETS
 from mdps_ref.scoring.features import EXTRACTORS, WEIGHTS_FOLDER
 
 SITE = "https://download.pytorch.org/models"
 PIECE = 2**20  # bytes read at a time
-PATIENCE = 60  # seconds without an answer
+PATIENCE = 60  # seconds to wait for an answer
 
 
 def main(argv=None):
-    """Run the command line `argv`; return its exit status: 0, 2 after one line on standard error, 130 if interrupted."""
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv : list of str or None
+        None means the process's own arguments.
+
+    Returns
+    -------
+    int
+        0; 2 after an error, which is one line on standard error; 130 if interrupted.
+    """
     p = argparse.ArgumentParser(
         description="Fetch torchvision's ImageNet weights of a network, and check them.",
         epilog="example: python data_scripts/fetch_weights.py wide_resnet101_2",
@@ -37,7 +48,7 @@ def main(argv=None):
     path = args.to / EXTRACTORS[args.name].file
     try:
         if is_whole(path):
-            print(f"{path}: is there already, and whole")
+            print(f"{path}: is there already, and is whole")
         else:
             fetch(f"{args.url.rstrip('/')}/{path.name}", path)
             print(f"{path}: fetched and checked")
@@ -51,7 +62,7 @@ def main(argv=None):
 
 
 def is_whole(path):
-    """Whether the file is there and its SHA-256 begins as its name says: <network>-<eight digits>.pth."""
+    """Return True if the file exists and its SHA-256 begins with the eight digits in its name, <network>-<digits>.pth."""
     if not path.is_file():
         return False
     with open(path, "rb") as handle:
@@ -59,19 +70,28 @@ def is_whole(path):
 
 
 def has_checksum(path, digest):
-    """Whether the digest is the one that the file's name tells."""
+    """Return True if the digest begins with the digits in the file's name."""
     return digest.hexdigest().startswith(path.stem.rpartition("-")[2])
 
 
 def fetch(url, path):
-    """Write what is at `url` to `path`, with a progress bar.
+    """Download a file, with a progress bar.
 
-    Raises: InputError, one line with what to fetch by other means and where to put it, if the site cannot be reached, stops early, or
-    sends something else; and if the file cannot be written. What was at `path` then stays.
+    Parameters
+    ----------
+    url : str
+    path : pathlib.Path
+        Its name holds the first digits of the checksum.
+
+    Raises
+    ------
+    InputError
+        If the site cannot be reached, stops early or sends another file, or if the file cannot be written. An older file at `path`
+        then stays. The message says what to fetch by other means and where to put it.
     """
     remedy = f"fetch {url} by other means and put it at {path}"
     digest = hashlib.sha256()
-    with told(remedy):
+    with network_errors(remedy):
         response = urllib.request.urlopen(url, timeout=PATIENCE)
     with response, whole_file(path) as handle:
         size = getattr(response, "length", None)  # None where the site does not say
@@ -83,18 +103,18 @@ def fetch(url, path):
         if size is not None and bar.n != size:
             raise InputError(f"the site sent {bar.n} of {size} bytes; try again, or {remedy}")
         if not has_checksum(path, digest):
-            raise InputError(f"what the site sent has another checksum than {path.name} should; {remedy}")
+            raise InputError(f"the site sent a file with another checksum than {path.name} should have; {remedy}")
 
 
 def read(response, remedy):
-    """The next piece of the answer, b"" at its end.  Raises: InputError if the connection breaks."""
-    with told(remedy):
+    """Return the next piece of the answer, b"" at its end. An error of the network becomes an InputError."""
+    with network_errors(remedy):
         return response.read(PIECE)
 
 
 @contextlib.contextmanager
-def told(remedy):
-    """Whatever goes wrong on the network, as an InputError with the remedy."""
+def network_errors(remedy):
+    """Turn every error of the network inside the block into an InputError that ends with the remedy."""
     try:
         yield
     except (OSError, ValueError, http.client.HTTPException) as error:  # a wrong address is a ValueError

@@ -1,4 +1,4 @@
-"""Draw the synthetic set: woven cloth, glazed tiles and toothed washers with defects and exact masks, in MVTec AD's layout."""
+"""Draw the synthetic data set: woven cloth, glazed tiles and toothed washers, with defects and exact masks, in MVTec AD's layout."""
 
 import argparse
 import pathlib
@@ -17,7 +17,7 @@ COUNTS = {
 
 
 def _arguments(argv):
-    """The command line, parsed."""
+    """The parsed command line."""
     kinds = "\n".join(f"  {category}: {', '.join(defects)}" for category, defects in DEFECTS.items())
     example = "example:\n  python data_scripts/make_synthetic.py --out data/synthetic --category weave --size 64"
     parser = argparse.ArgumentParser(
@@ -25,7 +25,7 @@ def _arguments(argv):
         epilog=f"categories and their defects:\n{kinds}\n\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder in which to make one folder a category")
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="where to make one folder for each category")
     parser.add_argument("--category", nargs="+", default=list(DEFECTS), metavar="NAME", help="what to draw (default: all)")
     for name, (default, what) in COUNTS.items():
         parser.add_argument(name, type=int, default=default, metavar="N", help=f"{what} (default: {default})")
@@ -33,14 +33,25 @@ def _arguments(argv):
 
 
 def main(argv=None):
-    """Draw what was asked for; the exit status is 2, after one line on stderr, if that cannot be done."""
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv : list of str or None
+        None means the process's own arguments.
+
+    Returns
+    -------
+    int
+        0, or 2 after an error, which is one line on standard error.
+    """
     options = _arguments(argv)
     try:
         for category in options.category:
             folder = options.out / category
             check_request(category, options.size)
             if folder.exists():
-                raise InputError(f"{folder}: is there already; choose another --out, or remove it first")
+                raise InputError(f"{folder}: exists already; choose another --out, or remove it first")
         for category in options.category:
             counts = {"train": options.train, "test_good": options.test_good, "per_defect": options.per_defect}
             print(write_category(options.out, category, size=options.size, seed=options.seed, **counts), flush=True)

@@ -1,4 +1,8 @@
-"""What can be wrong with the goods of `scenes`: each defect is a function (rng, look) -> the entries of the look that it changes."""
+"""Defects of the scenes.
+
+Each public function here is one kind of defect. It takes a random generator and the look of a good scene (see `scenes`), and returns a
+dictionary: the entries of the look that the defect changes.
+"""
 
 import numpy as np
 
@@ -7,7 +11,7 @@ from mdps_ref.data.scenes import BORE, ROOT, TEETH, THREADS, TILES
 
 
 def _with_entry(table, index, value):
-    """A copy of `table` in which one entry is another."""
+    """A copy of `table` with the entry at `index` replaced."""
     table = np.array(table)
     table[index] = value
     return table
@@ -19,14 +23,14 @@ def _spot(rng):
 
 
 def _on_steel(rng, look, radius):
-    """A random place on the washer at a distance from its middle, and the angle at which it lies."""
+    """A random place on the washer at this distance from its middle, and the angle of the place."""
     angle = rng.uniform(0, 2 * np.pi)
     turned = angle + look["turn"]
     return 0.5 + look["shift"] + radius * np.array([np.cos(turned), np.sin(turned)]), turned
 
 
 def _jagged(rng, start, heading, length, pieces, spread):
-    """Corners of a line that goes on from `start` by even steps, its heading (an angle) disturbed at each."""
+    """Corners of a line from `start` in equal steps, each with a random deviation from the heading (an angle)."""
     headings = heading + spread * rng.standard_normal(pieces)
     steps = length / pieces * np.stack([np.cos(headings), np.sin(headings)], axis=1)
     return np.concatenate([[start], start + np.cumsum(steps, axis=0)])
@@ -36,30 +40,30 @@ def _jagged(rng, start, heading, length, pieces, spread):
 
 
 def _stretch(rng, low, high):
-    """A row of the weave well inside the frame, and the middle and half length of a piece of its thread."""
+    """A random row of the weave well inside the frame, and the middle and half length of a piece of its thread."""
     return rng.integers(3, THREADS), np.array([rng.uniform(0.35, 0.65), rng.uniform(low, high)])
 
 
 def missing_thread(rng, look):
-    """A piece of weft thread is not there."""
+    """A piece of weft thread is missing."""
     row, stretch = _stretch(rng, 0.17, 0.28)
     return {"gap": _with_entry(look["gap"], row, 1), "stretch": stretch}
 
 
 def pulled_loop(rng, look):
-    """A piece of weft thread has been pulled out of the cloth and lies on it as a loop."""
+    """A piece of weft thread was pulled out of the cloth and lies on it as a loop."""
     row, stretch = _stretch(rng, 0.15, 0.22)
     return {"loop": _with_entry(look["loop"], row, rng.choice([-1, 1]) * rng.uniform(0.6, 1)), "stretch": stretch}
 
 
 def wrong_thread(rng, look):
-    """A piece of weft thread has another colour, more or less strongly."""
+    """A piece of weft thread has another colour."""
     row, stretch = _stretch(rng, 0.22, 0.34)
     return {"dye": _with_entry(look["dye"], row, rng.uniform(0.45, 1)), "stretch": stretch}
 
 
 def hole(rng, look):
-    """The threads are cut, and one sees the dark behind them."""
+    """The threads are cut, and the dark behind them is visible."""
     field = blot(rng, _spot(rng), rng.uniform(0.09, 0.12))
 
     def mark(x, y, rgb):
@@ -71,7 +75,7 @@ def hole(rng, look):
 
 
 def oil_stain(rng, look):
-    """Oil has run into the cloth, more or less of it."""
+    """Oil has soaked into the cloth."""
     return {"mark": stain(rng, _spot(rng), rng.uniform(0.11, 0.15), "#5a4a34", rng.uniform(0.75, 1))}
 
 
@@ -79,7 +83,7 @@ def oil_stain(rng, look):
 
 
 def _one_tile(rng):
-    """Row, column and place in the look's tables of a tile that lies in the frame."""
+    """Row, column and index in the look's tables of a random tile in the frame."""
     row, column = rng.integers(1, TILES + 1, 2)
     return row, column, (TILES + 2) * row + column
 
@@ -92,7 +96,7 @@ def crack(rng, look):
 
 
 def chip(rng, look):
-    """A piece of glaze has broken off, and the red clay under it shows."""
+    """A piece of glaze has broken off, and the red clay under it is visible."""
     row, column, _ = _one_tile(rng)
     corner = rng.choice([-1, 1], 2) * 0.11
     field = blot(rng, (np.array([column, row]) - 0.5) / TILES + look["shift"] + corner, rng.uniform(0.085, 0.11))
@@ -106,19 +110,19 @@ def chip(rng, look):
 
 
 def missing_print(rng, look):
-    """A tile was left without most of its print, or all of it."""
+    """Most or all of a tile's print is missing."""
     return {"print": _with_entry(look["print"], _one_tile(rng)[-1], rng.uniform(0, 0.35))}
 
 
 def shifted_print(rng, look):
-    """The print of a tile was laid on out of register."""
+    """The print of a tile is shifted."""
     angle = rng.uniform(0, 2 * np.pi)
     shift = rng.uniform(0.1, 0.16) * np.array([np.cos(angle), np.sin(angle)])
     return {"slip": _with_entry(look["slip"], (slice(None), _one_tile(rng)[-1]), shift)}
 
 
 def wrong_ink(rng, look):
-    """A tile was printed in another colour."""
+    """The print of a tile has another colour."""
     ink = colour(rng.choice(["#8a2f2a", "#2f7a4a", "#5d3a86"]))[:, 0, 0]
     return {"ink": _with_entry(look["ink"], (slice(None), _one_tile(rng)[-1]), ink)}
 
@@ -132,7 +136,7 @@ def crooked_tile(rng, look):
 
 
 def scratch(rng, look):
-    """A bright furrow across the brushing."""
+    """A bright scratch runs across the brushing."""
     place, angle = _on_steel(rng, look, 0.5 * (BORE + ROOT))
     heading = angle + rng.choice([-1, 1]) * rng.uniform(0.8, 1.2)
     start = place - 0.17 * np.array([np.cos(heading), np.sin(heading)])
@@ -152,15 +156,15 @@ def rust(rng, look):
 
 
 def missing_tooth(rng, look):
-    """A tooth has broken off, and a bit of the ring with it."""
+    """A tooth has broken off, and a bit of the ring too."""
     return {"height": _with_entry(look["height"], rng.integers(TEETH), rng.uniform(-0.45, 0.1))}
 
 
 def bent_tooth(rng, look):
-    """A tooth is bent sideways, and throws the light back otherwise."""
+    """A tooth is bent sideways and reflects the light differently."""
     return {"skew": _with_entry(look["skew"], rng.integers(TEETH), rng.choice([-1, 1]) * rng.uniform(0.3, 0.5))}
 
 
 def heat_tint(rng, look):
-    """The steel has been hot: straw-coloured and blue oxide over a part of it."""
+    """The steel was too hot: straw-coloured and blue oxide covers a part of it."""
     return {"tempered": np.array([rng.uniform(-np.pi, np.pi), rng.uniform(0.7, 1)])}

@@ -1,43 +1,93 @@
-"""Small tools to draw with: colours in linear light, soft edges, grain, and marks that lie on a surface.
+"""Tools to draw with: colours, soft edges, grain, and marks on a surface.
 
-Coordinates x (to the right) and y (down) run over the frame from 0 to 1, as arrays that broadcast against each other.
-Colour is kept in linear light until the image is finished, so that shading multiplies and anti-aliasing averages photons.
-While drawing, rgb is three planes (3, H, W): a shade (H, W) then multiplies it as it is, and NumPy's inner loop runs along a row.
+The coordinates x (to the right) and y (down) run from 0 to 1 over the frame, as arrays (1, W) and (H, 1). Colours stay in linear light
+until the image is finished: shading is then a product, and antialiasing a mean. While drawing, an image is `rgb`, three planes
+(3, H, W), so a shade (H, W) multiplies it by broadcasting, and NumPy's inner loop runs along a row.
 """
 
 import numpy as np
 
 
 def colour(code):
-    """A "#rrggbb" colour in linear light (IEC 61966-2-1).  Shapes: (3, 1, 1) float32.  Range: [0, 1]."""
+    """Return a colour in linear light.
+
+    Parameters
+    ----------
+    code : str
+        "#rrggbb", in sRGB.
+
+    Returns
+    -------
+    array, (3, 1, 1) float32 in [0, 1]
+
+    References
+    ----------
+    IEC 61966-2-1, the sRGB standard.
+    """
     value = np.array([int(code[k : k + 2], 16) for k in (1, 3, 5)]).reshape(3, 1, 1) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def encoded(linear):
-    """Linear light as the sRGB values of a file, the inverse of `colour`'s curve.  Range: clipped to [0, 1]."""
+    """Return the sRGB values of linear light, as files store them.
+
+    Parameters
+    ----------
+    linear : array
+        Clipped to [0, 1].
+
+    Returns
+    -------
+    array
+        In [0, 1].
+    """
     linear = np.clip(linear, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def ramp(low, high, value):
-    """0 where value <= low, 1 where value >= high, a smooth cubic between; falling if low > high."""
+    """Return 0 where value <= low, 1 where value >= high, and a smooth cubic between. It falls if low > high.
+
+    Parameters
+    ----------
+    low, high : float
+    value : array
+
+    Returns
+    -------
+    array
+    """
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def paint(rgb, paint_colour, alpha):
-    """Lay a colour over `rgb`, in place, where alpha is above 0.
+    """Blend a colour into `rgb`, in place.
 
-    Shapes: rgb (3, H, W), paint_colour (3, 1, 1) or as rgb, alpha (H, W).
+    Parameters
+    ----------
+    rgb : array, (3, H, W)
+    paint_colour : array, (3, 1, 1) or (3, H, W), or number
+    alpha : array, (H, W) in [0, 1]
+        Opacity of the colour.
     """
     rgb += alpha * (paint_colour - rgb)
 
 
 def grain(table, x, y, cells):
-    """Noise that is smooth between the points of a grid of `cells` a frame, read from a square random table that repeats.
+    """Return smooth noise: a random table, repeated over a grid and interpolated linearly between the grid's points.
 
-    Shapes: table (K, K); x, y broadcast -> (H, W).
+    Parameters
+    ----------
+    table : array, (K, K)
+    x : array, (1, W)
+    y : array, (H, 1)
+    cells : int
+        Cells of the grid along each side of the frame.
+
+    Returns
+    -------
+    array, (H, W)
     """
     column, row = np.floor(x * cells), np.floor(y * cells)
     across, down = x * cells - column, y * cells - row
@@ -51,9 +101,21 @@ def grain(table, x, y, cells):
 
 
 def blot(rng, middle, radius):
-    """A random rounded outline, as a function (x, y) -> field that is above 0 inside, about 1 deep inside and below 0 outside.
+    """Draw a random rounded shape.
 
-    The field is a sum of Gaussian bumps: one at `middle`, and five smaller ones around it that make the outline uneven.
+    The shape is where a sum of Gaussian bumps is high: one bump at the middle, and five smaller ones around it for an uneven outline.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    middle : tuple of float
+        (x, y).
+    radius : float
+
+    Returns
+    -------
+    callable
+        A function (x, y) -> field, positive inside the shape, about 1 deep inside, and negative outside.
     """
     turns = rng.uniform(0, 2 * np.pi, 5)
     reach = radius * rng.uniform(0.55, 0.95, 5)
@@ -63,7 +125,23 @@ def blot(rng, middle, radius):
 
 
 def stain(rng, middle, radius, code, strength):
-    """A mark on the surface that dries darkest at its rim: a function (x, y, rgb) that tints rgb, in place."""
+    """Return a mark: a stain of random shape that is darkest at its rim.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    middle : tuple of float
+        (x, y).
+    radius : float
+    code : str
+        Colour, "#rrggbb".
+    strength : float in [0, 1]
+
+    Returns
+    -------
+    callable
+        A function (x, y, rgb) that draws on rgb, in place.
+    """
     field, tint = blot(rng, middle, radius), colour(code)
 
     def mark(x, y, rgb):
@@ -75,9 +153,23 @@ def stain(rng, middle, radius, code, strength):
 
 
 def stroke(points, width, code, strength=1.0, lit=None):
-    """A line through `points` that tapers towards its ends: a function (x, y, rgb) that draws it on rgb, in place.
+    """Return a mark: a line that tapers towards its ends.
 
-    lit: the colour of a thin edge on its lower right, as of a furrow that catches the light; None for no such edge.
+    Parameters
+    ----------
+    points : array, (K, 2)
+        The corners of the line, (x, y) each.
+    width : float
+    code : str
+        Colour, "#rrggbb".
+    strength : float in [0, 1]
+    lit : str or None
+        Colour of a thin lit edge on the lower right, as a furrow has it.
+
+    Returns
+    -------
+    callable
+        A function (x, y, rgb) that draws on rgb, in place.
     """
     points = np.asarray(points, np.float32)
 

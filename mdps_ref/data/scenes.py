@@ -1,8 +1,8 @@
-"""Three kinds of goods on a line, drawn from a handful of numbers: a woven cloth, glazed tiles, a toothed washer.
+"""Three scenes drawn from a few numbers: a woven cloth, glazed tiles and a toothed washer.
 
-A scene has a *look*: a dictionary of all the numbers it is drawn from, many of them tables with one entry for each thread, tile
-or tooth. A defect is a change of a few of those numbers, so the clean twin is the same look without the change. Marks on the
-surface (stain, scratch, hole) are the entry "mark", a function (x, y, rgb) that draws on it; on good goods it draws nothing.
+A scene is drawn from its *look*, a dictionary of numbers and of tables, which have one entry for each thread, tile or tooth. A defect
+changes a few entries of the look, so the clean twin is the same look without the change. The entry "mark" is a function (x, y, rgb)
+that draws a stain, a scratch or a hole on the surface; without a defect it draws nothing.
 """
 
 import numpy as np
@@ -15,11 +15,27 @@ BORE, ROOT, TIP = 0.165, 0.3, 0.4  # the washer's radii, in frames
 
 
 def unmarked(x, y, rgb):
-    """The mark of a good surface: none."""
+    """Draw no mark: the surface of good goods.
+
+    Parameters
+    ----------
+    x, y : array, (1, W) and (H, 1)
+    rgb : array, (3, H, W)
+    """
 
 
 def common_look(rng):
-    """What every scene varies in: the lamp's gain, slope and direction (angle in radians, y down), where the goods lie, grain."""
+    """Draw the entries that all looks share.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict
+        The lamp's gain, slope and direction (radians, y down), the shift and turn of the goods, the grain, and "mark".
+    """
     return {
         "gain": rng.uniform(0.82, 1.02),
         "slope": rng.uniform(0.12, 0.3),
@@ -32,22 +48,31 @@ def common_look(rng):
 
 
 def _placed(x, y, look):
-    """Coordinates from the middle of the goods, which are shifted and turned in the frame."""
+    """Coordinates relative to the middle of the goods, which are shifted and turned in the frame."""
     x, y = x - 0.5 - look["shift"][0], y - 0.5 - look["shift"][1]
     c, s = np.cos(look["turn"]), np.sin(look["turn"])
     return c * x + s * y, c * y - s * x
 
 
-# The weave: warp threads run down, weft threads across, over and under in turn.
+# The weave: warp threads run down, weft threads run across, over and under the warp in turn.
 
 
 def weave_look(rng):
-    """A cloth whose threads differ a little in colour and wander a little.  Tables: one entry a thread."""
+    """Draw the look of a cloth whose threads vary a little in colour and course. Tables have one entry for each thread.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict
+    """
     count = THREADS + 3
     return common_look(rng) | {
         "tint": 1 + 0.06 * rng.standard_normal((2, count)),
         "wander": rng.uniform(0, 1, (2, count)),
-        "stretch": (0.5, 0.2),  # middle and half length of the piece of weft thread that a defect is in
+        "stretch": (0.5, 0.2),  # middle and half length of the piece of weft thread with the defect
         "gap": np.zeros(count),
         "dye": np.zeros(count),
         "loop": np.zeros(count),
@@ -55,7 +80,18 @@ def weave_look(rng):
 
 
 def weave(x, y, look):
-    """The cloth in linear light.  Shapes: x (1, W), y (H, 1) -> (3, H, W)."""
+    """Draw the cloth in linear light.
+
+    Parameters
+    ----------
+    x : array, (1, W)
+    y : array, (H, 1)
+    look : dict
+
+    Returns
+    -------
+    array, (3, H, W)
+    """
     u, v = (THREADS * p + THREADS / 2 + 1.5 for p in _placed(x, y, look))
     a, b = u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
     i, j = u.astype(int), v.astype(int)
@@ -82,17 +118,17 @@ def weave(x, y, look):
 
 
 def _lay_loop(rgb, across, along, inside, lamp):
-    """Draw a piece of weft thread on top of the cloth, with its shadow, in place; `inside` says where along it there is any."""
+    """Draw a piece of weft thread and its shadow on top of the cloth, in place. `inside` is 1 along the piece and 0 elsewhere."""
     height, shade = _yarn(across, along, inside, 0 * inside, lamp)
     paint(rgb, 0.3 * rgb, inside * ramp(0.85, 0.3, abs(across - 0.2)))
     paint(rgb, WEFT * shade, np.float32((height > -1) * (inside > 0.5)))
 
 
 def _yarn(across, along, lift, fall, lamp):
-    """Height and brightness of a round, twisted thread.  Shapes: all (H, W); the height is below -1 beside the thread.
+    """Height (below -1 beside the thread) and brightness of a round, twisted thread. All arrays are (H, W).
 
-    across, along: position in thread spacings; lift, fall: its rise over the crossing threads, and how steeply it comes down.
-    lamp: the lamp's direction across the thread and along it.
+    `across` and `along` are positions in thread spacings, `lift` is the rise over the crossing threads, `fall` the slope along the
+    thread, and `lamp` the lamp's direction across and along the thread.
     """
     section = across / (0.39 + 0.06 * lift)
     height = 0.55 * np.sqrt(np.clip(1 - section**2, 0, 1)) + 0.4 * lift - 9 * (abs(section) > 1)
@@ -102,11 +138,22 @@ def _yarn(across, along, lift, fall, lamp):
     return height, (0.1 + 0.75 * ramp(-0.4, 0.85, height)) * (1 + 0.55 * facing) * (0.72 + 0.4 * strands) + sheen * strands
 
 
-# The tiles: ivory glaze with a cobalt print, in grey grout.
+# The tiles: ivory glaze with a cobalt print, laid in grey grout.
 
 
 def tiles_look(rng):
-    """Tiles laid by hand.  Tables: one entry a tile (last axis), row by row, and one row or column more on each side."""
+    """Draw the look of tiles laid by hand.
+
+    The last axis of a table has one entry for each tile, row by row, with one row or column more on each side of the frame.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict
+    """
     count = (TILES + 2) ** 2
     return common_look(rng) | {
         "tint": 1 + 0.025 * rng.standard_normal(count),
@@ -119,7 +166,18 @@ def tiles_look(rng):
 
 
 def tiles(x, y, look):
-    """The tiles in linear light.  Shapes: x (1, W), y (H, 1) -> (3, H, W)."""
+    """Draw the tiles in linear light.
+
+    Parameters
+    ----------
+    x : array, (1, W)
+    y : array, (H, 1)
+    look : dict
+
+    Returns
+    -------
+    array, (3, H, W)
+    """
     u, v = (TILES * p + TILES / 2 + 1 for p in _placed(x, y, look))
     number = (TILES + 2) * v.astype(int) + u.astype(int)
 
@@ -146,18 +204,18 @@ def tiles(x, y, look):
 
 
 def _from_edge(a, b):
-    """Distance to the edge of a tile with round corners, in tiles; inside, 0.065 below 0 at the most."""
+    """Distance to the edge of a tile with round corners, in tiles; negative inside, down to -0.065."""
     return np.hypot(np.maximum(abs(a) - 0.4, 0), np.maximum(abs(b) - 0.4, 0)) - 0.065
 
 
 def _steep(value):
-    """value ** 5, kept within -1 .. 1: near 0 but at the ends (products, since a general power is slow)."""
+    """value ** 5, clipped to [-1, 1]. Products are faster than a general power."""
     value = np.clip(value, -1, 1)
     return value * (value**2) ** 2
 
 
 def _ornament(rgb, a, b, strength, ink):
-    """Print a rosette and four quarter rings on a tile, in place.  Shapes: rgb and ink (3, H, W), the others (H, W)."""
+    """Print a rosette and four quarter rings on a tile, in place. `rgb` and `ink` are (3, H, W), the other arrays (H, W)."""
     high, low = np.maximum(abs(a), abs(b)), np.minimum(abs(a), abs(b))
     diagonal, off = 0.7071 * (abs(a) + abs(b)), 0.7071 * (abs(a) - abs(b))
     petal = ((high - 0.21) / 0.155) ** 2 + (low / 0.085) ** 2
@@ -175,18 +233,38 @@ def _ornament(rgb, a, b, strength, ink):
 
 
 def washer_look(rng):
-    """A washer turned a little.  Tables: one entry a tooth; "groove" is the brushing, from the middle outwards."""
+    """Draw the look of a washer, turned a little. Tables have one entry for each tooth; "groove" is the brushing from the middle outwards.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict
+    """
     return common_look(rng) | {
         "turn": np.deg2rad(rng.uniform(-8, 8)),
         "groove": rng.standard_normal(160),
         "height": np.ones(TEETH),
-        "skew": np.zeros(TEETH),  # how far the tip is bent sideways, in tooth spacings
-        "tempered": (0.0, 0.0),  # where a heat tint is (an angle), and its strength
+        "skew": np.zeros(TEETH),  # sideways bend of the tip, in tooth spacings
+        "tempered": (0.0, 0.0),  # angle and strength of a heat tint
     }
 
 
 def washer(x, y, look):
-    """The washer in linear light.  Shapes: x (1, W), y (H, 1) -> (3, H, W)."""
+    """Draw the washer in linear light.
+
+    Parameters
+    ----------
+    x : array, (1, W)
+    y : array, (H, 1)
+    look : dict
+
+    Returns
+    -------
+    array, (3, H, W)
+    """
     a, b = _placed(x, y, look)
     away = 0.028 * np.cos(look["lamp"] - look["turn"]), 0.028 * np.sin(look["lamp"] - look["turn"])
     board = colour("#1d5a5c") * (1 + 0.07 * grain(look["grain"], x, y, 110))
@@ -211,10 +289,7 @@ def washer(x, y, look):
 
 
 def _outline(a, b, look):
-    """Where the washer ends.  Shapes: a, b (H, W) -> four (H, W).
-
-    Returns edge (about the distance to the outline, below 0 inside), radius, angle, and bent, 1 on a bent tooth and 0 elsewhere.
-    """
+    """Approximate distance to the washer's outline (negative inside), radius, angle, and 1 on a bent tooth. All arrays are (H, W)."""
     radius, angle = np.hypot(a, b), np.arctan2(b, a)
     place = angle * (TEETH / (2 * np.pi)) + TEETH
     tooth = np.floor(place).astype(int) % TEETH
@@ -228,5 +303,5 @@ def _outline(a, b, look):
 
 
 def _tooth(offset):
-    """The height of a tooth, from 0 to 1, at an offset from its middle in tooth spacings."""
+    """Height of a tooth, from 0 to 1, at an offset from its middle in tooth spacings."""
     return ramp(0.31, 0.19, abs(offset))

@@ -1,4 +1,4 @@
-"""A seeded synthetic set of goods with defects and exact masks, in MVTec AD's layout, drawn in NumPy alone."""
+"""Draw a synthetic data set in NumPy: three kinds of goods with defects and exact masks, in MVTec AD's layout."""
 
 import pathlib
 
@@ -12,10 +12,10 @@ from mdps_ref.data.files import whole_file
 from mdps_ref.errors import InputError
 
 SIZES = (32, 1024)
-SUPERSAMPLES = 4  # drawn points a pixel, along each side
-BAND = 8  # pixel rows drawn at a time, so that what is being drawn stays in the processor's cache
+SUPERSAMPLES = 4  # points drawn along each side of a pixel
+BAND = 8  # rows of pixels drawn at a time; so few stay in the processor's cache
 NOISE = 1.2 / 255  # standard deviation of the sensor noise
-VISIBLE = 16 / 255  # a pixel belongs to the defect if some channel differs from the clean twin by more than this
+VISIBLE = 16 / 255  # a pixel belongs to a defect if a channel differs from the clean twin by more than this
 
 _SCENES = {
     "weave": (scenes.weave_look, scenes.weave),
@@ -31,10 +31,23 @@ DEFECTS = {category: tuple(change.__name__ for change in changes) for category, 
 
 
 def draw_good(category, size, rng):
-    """One image of goods without a defect.
+    """Draw an image without a defect.
 
-    Shapes: (size, size, 3) uint8.  Range: [0, 255].
-    Raises: InputError if there is no such category, or if size is not a whole number from 32 to 1024.
+    Parameters
+    ----------
+    category : {"weave", "tiles", "washer"}
+    size : int
+        Pixels a side, 32 to 1024.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array, (size, size, 3) uint8
+
+    Raises
+    ------
+    InputError
+        If the category is unknown or the size out of range.
     """
     check_request(category, size)
     look, noise_seed, _ = _drawn_look(category, rng)
@@ -42,11 +55,29 @@ def draw_good(category, size, rng):
 
 
 def draw_defect(category, defect, size, rng):
-    """One image of goods with a defect, and its mask; `draw_good` with the same random stream draws its clean twin.
+    """Draw an image with a defect, and its mask.
 
-    The mask is where the two differ by more than VISIBLE before noise, its narrow gaps closed.
-    Shapes: (size, size, 3) uint8 and (size, size) bool.  Range: [0, 255]; True is defect.
-    Raises: InputError as `draw_good`, and if the category has no such defect.
+    `draw_good` with a generator in the same state draws the clean twin, the same image without the defect. The mask is True where the
+    two differ by more than VISIBLE before noise, and in narrow gaps between such pixels.
+
+    Parameters
+    ----------
+    category : {"weave", "tiles", "washer"}
+    defect : str
+        One of DEFECTS[category].
+    size : int
+        Pixels a side, 32 to 1024.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    image : array, (size, size, 3) uint8
+    mask : array, (size, size) bool
+
+    Raises
+    ------
+    InputError
+        If the category or the defect is unknown, or the size out of range.
     """
     check_request(category, size, defect)
     look, noise_seed, defect_seed = _drawn_look(category, rng)
@@ -57,11 +88,30 @@ def draw_defect(category, defect, size, rng):
 
 
 def write_category(root, category, size=128, train=120, test_good=20, per_defect=6, seed=0):
-    """Draw a whole category into `<root>/<category>` in MVTec AD's layout; returns that folder.
+    """Draw a whole category into the folder `<root>/<category>`, in MVTec AD's layout.
 
-    Each image has a random stream of its own, named after its place (`weave/test/hole/000`), so more images change none of the
-    others, and the same call writes the same bytes.
-    Raises: InputError as `draw_good`, if a number of images is below 0, or if a file cannot be written.
+    Each image has its own random stream, named after its place (`weave/test/hole/000`). So the same call writes the same bytes, and a
+    larger set contains the images of a smaller set.
+
+    Parameters
+    ----------
+    root : path-like
+    category : {"weave", "tiles", "washer"}
+    size : int
+        Pixels a side, 32 to 1024.
+    train, test_good, per_defect : int
+        Number of images: good ones to train on, good ones to test on, and ones to test on for each kind of defect.
+    seed : int
+
+    Returns
+    -------
+    pathlib.Path
+        The category's folder.
+
+    Raises
+    ------
+    InputError
+        If the category is unknown, the size out of range, a number negative, or a file cannot be written.
     """
     check_request(category, size)
     for name, count in (("train", train), ("test_good", test_good), ("per_defect", per_defect)):
@@ -84,7 +134,13 @@ def write_category(root, category, size=128, train=120, test_good=20, per_defect
 
 
 def check_request(category, size, defect=None):
-    """Raises: InputError, naming value and choices, if a request to draw cannot be met."""
+    """Check that a category, and a defect of it, can be drawn at a size.
+
+    Raises
+    ------
+    InputError
+        With the wrong value and the possible ones.
+    """
     if category not in DEFECTS:
         raise InputError(f"category {category!r} is unknown; choose one of {', '.join(DEFECTS)}")
     if defect is not None and defect not in DEFECTS[category]:
@@ -94,13 +150,13 @@ def check_request(category, size, defect=None):
 
 
 def _drawn_look(category, rng):
-    """The numbers of one good scene, and seeds for its noise and its defect: the same three whatever the size and the defect."""
+    """The look of a good scene, a seed for its noise and a seed for its defect. They do not depend on the size or the defect."""
     look = _SCENES[category][0](rng)
     return look, *rng.integers(2**63, size=2)
 
 
 def _render(category, look, size):
-    """The scene under its lamp, as a camera without noise sees it.  Shapes: (size, size, 3) float32.  Range: [0, 1]."""
+    """The scene under its lamp, as a camera without noise sees it: (size, size, 3) float32 in [0, 1]."""
     draw = _SCENES[category][1]
     look = {name: value if callable(value) else np.float32(value) for name, value in look.items()}
     points = ((np.arange(size * SUPERSAMPLES) + 0.5) / (size * SUPERSAMPLES)).astype(np.float32)
@@ -115,17 +171,17 @@ def _render(category, look, size):
 
 
 def _photograph(image, noise_seed):
-    """The image with sensor noise, as bytes."""
+    """The image with sensor noise, as uint8."""
     noise = NOISE * np.random.default_rng(noise_seed).standard_normal(image.shape)
     return np.round(255 * np.clip(image + noise, 0, 1)).astype(np.uint8)
 
 
 def _closed(mask):
-    """`mask` with the narrow gaps in it (up to about 1/20 of the frame) closed."""
+    """`mask` with its narrow gaps closed, up to about 1/20 of the frame."""
     return mask | ndimage.binary_closing(mask, iterations=max(1, len(mask) // 40))
 
 
 def _write_png(path, pixels):
-    """Write an image (uint8; one channel is mode L) as PNG, whole or not at all."""
+    """Write a uint8 image, grey or RGB, as PNG."""
     with whole_file(path) as handle:
         Image.fromarray(pixels).save(handle, "PNG")
