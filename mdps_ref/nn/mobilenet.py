@@ -1,7 +1,11 @@
-"""MobileNet v1 (Howard et al. 2017) as a frozen feature extractor, its arrays named as in Keras, with "." for "/".
+"""MobileNet v1 [1]_ as a frozen feature extractor, with Keras's names for its arrays ("." for "/").
 
-A 3 x 3 convolution of stride 2, then 13 blocks of a depthwise 3 x 3 and a 1 x 1 convolution, a batch norm and ReLU6 behind each.
-So a pixel of conv_pw_1, conv_pw_3, conv_pw_5, conv_pw_11, conv_pw_13 stands for 2, 4, 8, 16, 32 pixels a side of the image.
+A 3 x 3 convolution of stride 2 comes first, then 13 blocks of a depthwise 3 x 3 and a 1 x 1 convolution. A batch norm and a ReLU6 follow
+each convolution. A pixel of conv_pw_1, conv_pw_3, conv_pw_5, conv_pw_11, conv_pw_13 stands for 2, 4, 8, 16, 32 pixels a side of the image.
+
+References
+----------
+.. [1] A. G. Howard et al., "MobileNets: Efficient convolutional neural networks for mobile vision applications", arXiv 1704.04861, 2017.
 """
 
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
@@ -9,19 +13,30 @@ from mdps_ref.errors import check_arrays
 from mdps_ref.nn.frozen import fold, relu6, size_of
 
 BLOCKS = 13
-HALVING = (2, 4, 6, 12)  # the blocks whose depthwise convolution has stride 2
-PADS = {1: (1, 1), 2: (0, 1)}  # zeros before and after, by stride: Keras pads the layers of stride 2 below and to the right only
+HALVING = (2, 4, 6, 12)  # blocks with a depthwise convolution of stride 2
+PADS = {1: (1, 1), 2: (0, 1)}  # stride: zeros (before, after); Keras pads layers of stride 2 only below and to the right
 EPSILON = 1e-3  # of Keras's batch norms
 MOMENTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def fold_mobilenet(arrays):
-    """The weights of a MobileNet, batch norms folded in.  Its widths, and whether its last block is whole, are read off the file.
+    """Fold the batch norms of a MobileNet into its convolutions. The number of channels comes from the arrays themselves.
 
-    arrays: {Keras's name: host array}; the last 1 x 1 convolution and the classifier may be left out.
-    Shapes: kernels (K, K, Ci, Co), depthwise (3, 3, C, 1) -> {name: array}, "<convolution>.kernel" (K, K, Ci, Co), depthwise (3, 3, C),
-    and "<convolution>.bias" (Co), float32.
-    Raises: InputError that lists every array that is missing, not wanted, or of another shape.
+    Parameters
+    ----------
+    arrays : dict of str to host array
+        Keras's arrays: kernels (K, K, Ci, Co) and depthwise kernels (3, 3, C, 1). The last 1 x 1 convolution, without which the last
+        block is left out, and the classifier may be missing.
+
+    Returns
+    -------
+    dict of str to float32 array
+        "<convolution>.kernel", (K, K, Ci, Co) or depthwise (3, 3, C), and "<convolution>.bias", (Co).
+
+    Raises
+    ------
+    InputError
+        If an array is missing, unexpected, or has another shape.
     """
     kernels = list(_kernels(arrays))
     wanted = {f"{name}.{kind}": shape for name, kind, shape in kernels}
@@ -38,14 +53,25 @@ def fold_mobilenet(arrays):
 
 
 def mobilenet_layers(arrays):
-    """The names of the layers that these arrays, Keras's or weights, have: the outputs of the blocks."""
+    """Return the names of the layers, which are the outputs of the blocks, in Keras's arrays or in folded weights."""
     return tuple(f"conv_pw_{block}" for block in range(1, BLOCKS + 1) if f"conv_pw_{block}.kernel" in arrays)
 
 
 def mobilenet_features(weights, x, layers):
-    """The outputs of some blocks, in the order asked for; nothing is computed beyond the last of them.
+    """Compute the outputs of some blocks. Nothing behind the last of these blocks is computed.
 
-    Shapes: x (N, H, W, 3) in [-1, 1] -> a list of (N, h, w, C), h = H / 2, 4, 8, 16, 32 rounded down.
+    Parameters
+    ----------
+    weights : dict of str to array
+        From `fold_mobilenet`.
+    x : array, (N, H, W, 3) in [-1, 1]
+    layers : sequence of str
+        Some of "conv_pw_1" ... "conv_pw_13".
+
+    Returns
+    -------
+    list of array, (N, h, w, C)
+        In the order of `layers`; h is H / 2, 4, 8, 16 or 32, rounded down.
     """
     x = relu6(conv2d(x, *_weights(weights, "conv1"), stride=2, pads=PADS[2]))
     outputs, block = {}, 0
@@ -64,7 +90,7 @@ def _weights(weights, name):
 
 
 def _kernels(arrays):
-    """(name, kind, shape) of the kernel of every convolution, as in the file; sizes that nothing tells are None."""
+    """(name, kind, shape in the file) of the kernel of every convolution; None is a size that nothing implies."""
     width = size_of(arrays, "conv1.kernel", 3)
     yield "conv1", "kernel", (3, 3, 3, width)
     for block in range(1, BLOCKS + 1):

@@ -1,7 +1,12 @@
-"""ResNets (He et al. 2016; wide: Zagoruyko & Komodakis 2016) as frozen feature extractors, their arrays named as torchvision's are.
+"""ResNets [1]_ and wide ResNets [2]_ as frozen feature extractors, with torchvision's names for their arrays.
 
-A 7 x 7 convolution and a max pooling, both of stride 2, then up to four layers of residual blocks, each but the first with stride 2
-in its first block. So a pixel of layer1, layer2, layer3, layer4 stands for 4, 8, 16, 32 pixels a side of the image.
+A 7 x 7 convolution and a max pooling, both of stride 2, come first. Then come up to four layers of residual blocks; the first block of
+layer2, layer3 and layer4 has stride 2. So a pixel of layer1, layer2, layer3, layer4 stands for 4, 8, 16, 32 pixels a side of the image.
+
+References
+----------
+.. [1] K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016.
+.. [2] S. Zagoruyko, N. Komodakis, "Wide residual networks", BMVC 2016.
 """
 
 import re
@@ -18,7 +23,17 @@ EPSILON = 1e-5  # of torchvision's batch norms
 
 
 class Layer(NamedTuple):
-    """How many residual blocks a layer has, the channels between their convolutions, and the channels they give."""
+    """A layer of residual blocks.
+
+    Attributes
+    ----------
+    blocks : int
+        Number of blocks.
+    inside : int
+        Channels between the convolutions of a block.
+    c_out : int
+        Channels that a block returns.
+    """
 
     blocks: int
     inside: int
@@ -26,9 +41,14 @@ class Layer(NamedTuple):
 
 
 class Architecture(NamedTuple):
-    """What tells one ResNet from another: its kind of block, and its layers.
+    """The kind of block and the layers of a ResNet.
 
-    BasicBlock: two 3 x 3 convolutions, the first with the stride.  Bottleneck: 1 x 1, 3 x 3 with the stride, 1 x 1.
+    Attributes
+    ----------
+    block : {"BasicBlock", "Bottleneck"}
+        A BasicBlock has two 3 x 3 convolutions, the first with the stride. A Bottleneck has a 1 x 1 convolution, a 3 x 3 convolution
+        with the stride, and a 1 x 1 convolution.
+    layers : tuple of Layer
     """
 
     block: str
@@ -36,7 +56,7 @@ class Architecture(NamedTuple):
 
 
 def _architecture(block, blocks, inside):
-    """One of the usual kind: every layer has twice the channels of the one before."""
+    """An Architecture in which every layer has twice the channels of the layer before it."""
     c_out = {"BasicBlock": 64, "Bottleneck": 256}[block]
     return Architecture(block, tuple(Layer(count, inside << i, c_out << i) for i, count in enumerate(blocks)))
 
@@ -52,11 +72,26 @@ RESNETS = {
 
 
 def fold_resnet(state, last="layer4"):
-    """The weights of a ResNet, batch norms folded in, up to the layer `last`.  Its blocks and widths are read off the file itself.
+    """Fold the batch norms of a ResNet into its convolutions, up to the layer `last`.
 
-    state: {torchvision's name: host array}; layers at the end, and the classifier, may be left out.
-    Shapes: kernels (Co, Ci, K, K) -> {name: array}, "<convolution>.weight" (K, K, Ci, Co) and "<convolution>.bias" (Co), float32.
-    Raises: InputError that lists every array that is missing, not wanted, or of another shape.
+    The number of blocks and of channels comes from the state dict itself.
+
+    Parameters
+    ----------
+    state : dict of str to host array
+        A state dict of torchvision, kernels (Co, Ci, K, K). The last layers and the classifier may be missing.
+    last : str
+        One of LAYERS.
+
+    Returns
+    -------
+    dict of str to float32 array
+        "<convolution>.weight", (K, K, Ci, Co), and "<convolution>.bias", (Co).
+
+    Raises
+    ------
+    InputError
+        If an array is missing, unexpected, or has another shape.
     """
     shapes = dict(_convolutions(state))
     wanted, optional = {}, ["fc.weight", "fc.bias"]
@@ -66,7 +101,7 @@ def fold_resnet(state, last="layer4"):
     check_arrays(state, wanted, optional)
     weights = {}
     for name in shapes:
-        if name[: len(last)] <= last:  # in the alphabet, too, conv1 comes first
+        if name[: len(last)] <= last:  # in alphabetic order, too, conv1 comes before the layers
             kernel = np.transpose(state[f"{name}.weight"], (2, 3, 1, 0))
             moments = [state[part] for part in _norm_arrays(name)]
             weights[f"{name}.weight"], weights[f"{name}.bias"] = fold(kernel, *moments, EPSILON)
@@ -74,21 +109,33 @@ def fold_resnet(state, last="layer4"):
 
 
 def check_architecture(state, name):
-    """Raises: InputError unless this is the state dict of the ResNet of that name, a key of RESNETS."""
+    """Check that a state dict is that of a named ResNet, or of its first layers.
+
+    Parameters
+    ----------
+    state : dict of str to array
+    name : str
+        A key of RESNETS.
+
+    Raises
+    ------
+    InputError
+        If it is another network. The message says which.
+    """
     found = architecture(state)
     if not _is_beginning(found, RESNETS[name]):
         fitting = [other for other, wanted in RESNETS.items() if _is_beginning(found, wanted)]
-        says = f"it is a {' or a '.join(fitting)}" if fitting else f"its layers are {_told(found)}, not {_told(RESNETS[name])}"
+        says = f"it is a {' or a '.join(fitting)}" if fitting else f"its layers are {_described(found)}, not {_described(RESNETS[name])}"
         raise InputError(f"not the weights of a {name}: {says}")
 
 
 def resnet_layers(arrays):
-    """The names of the layers that these arrays, a state dict or weights, have."""
+    """Return the names of the layers in a state dict or in folded weights."""
     return tuple(layer for layer in LAYERS if f"{layer}.0.conv1.weight" in arrays)
 
 
 def architecture(state):
-    """The Architecture that the names and shapes in a state dict tell; a width that nothing tells is None."""
+    """Return the Architecture that the names and shapes in a state dict imply. A number of channels that nothing implies is None."""
     block, last = ("Bottleneck", 3) if any(name.endswith(".conv3.weight") for name in state) else ("BasicBlock", 2)
     layers = []
     for layer in LAYERS:
@@ -101,9 +148,21 @@ def architecture(state):
 
 
 def resnet_features(weights, x, layers):
-    """The outputs of some layers, in the order asked for; nothing is computed beyond the last of them.
+    """Compute the outputs of some layers. Nothing behind the last of these layers is computed.
 
-    Shapes: x (N, H, W, 3), normalised as the network was trained -> a list of (N, h, w, C), h = H / 4, 8, 16, 32 rounded up.
+    Parameters
+    ----------
+    weights : dict of str to array
+        From `fold_resnet`.
+    x : array, (N, H, W, 3)
+        Normalised as for the network's training.
+    layers : sequence of str
+        Some of LAYERS.
+
+    Returns
+    -------
+    list of array, (N, h, w, C)
+        In the order of `layers`; h is H / 4, 8, 16 or 32, rounded up.
     """
     x = max_pool(relu(_convolution(weights, "conv1", x, 2)))
     outputs = {}
@@ -117,7 +176,7 @@ def resnet_features(weights, x, layers):
 
 
 def _block(weights, name, x, stride):
-    """A residual block: two or three convolutions beside a shortcut, which is x itself or a 1 x 1 convolution of it."""
+    """A residual block: two or three convolutions, plus a shortcut, which is x itself or a 1 x 1 convolution of x."""
     strides = (1, stride, 1) if f"{name}.conv3.weight" in weights else (stride, 1)
     y = _convolution(weights, f"{name}.conv1", x, strides[0])
     for number, own in enumerate(strides[1:], 2):
@@ -127,12 +186,12 @@ def _block(weights, name, x, stride):
 
 
 def _convolution(weights, name, x, stride):
-    """The convolution of that name, its batch norm with it."""
+    """The convolution of that name, with its batch norm."""
     return conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=stride)
 
 
 def _convolutions(state):
-    """(name, shape of its kernel as in the state dict) of every convolution; sizes that nothing tells are None."""
+    """(name, shape of the kernel in the state dict) of every convolution; None is a size that nothing implies."""
     block, layers = architecture(state)
     c_in = size_of(state, "conv1.weight", 0)
     yield "conv1", (c_in, 3, 7, 7)
@@ -149,21 +208,21 @@ def _convolutions(state):
 
 
 def _norm(convolution):
-    """The name of the batch norm behind a convolution."""
+    """The name of the batch norm that follows a convolution."""
     return convolution.replace("conv", "bn") if "conv" in convolution else convolution.removesuffix("0") + "1"
 
 
 def _norm_arrays(convolution):
-    """The names of its arrays, in the order that `fold` takes them."""
+    """The names of the batch norm's arrays, in the order of `fold`'s arguments."""
     return [f"{_norm(convolution)}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
 
 
 def _is_beginning(found, whole):
-    """Whether a ResNet has the layers of another one, or the first few of them."""
+    """True if `found` has the first layers of `whole`, or all of them."""
     return found.block == whole.block and found.layers == whole.layers[: len(found.layers)]
 
 
-def _told(found):
-    """An Architecture in words."""
+def _described(found):
+    """An Architecture in words, for a message."""
     layers = ", ".join(f"{layer.blocks} of {layer.inside} to {layer.c_out} channels" for layer in found.layers)
     return f"{found.block}s, {layers}"
