@@ -1,1 +1,1 @@
-"""The forward process, its schedule, and single steps back."""
+"""Diffusion: the noise schedule, the forward process, and one step of the way back."""

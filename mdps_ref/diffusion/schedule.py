@@ -1,4 +1,7 @@
-"""How much of the image is left at each timestep, and which timesteps a chain visits."""
+"""The noise schedule: how much of the image is left at each timestep, and which timesteps a chain visits.
+
+Timesteps run from 0 (nearly clean) to 999 (nearly noise); -1 stands for the clean image.
+"""
 
 import numpy as np
 
@@ -6,17 +9,41 @@ STEPS = 1000
 
 
 def linear_betas(first=1e-4, last=0.02, steps=STEPS):
-    """The variances added at t = 0 .. steps - 1.
+    """Variance of the noise that each timestep adds.
 
-    Eq: E01 (DDPM, section 4).  Shapes: -> (steps), float64.
+    Returns
+    -------
+    array, (steps,), float64
+
+    Equation
+    --------
+    E01 : beta_t rises linearly from 1e-4 at t = 0 to 0.02 at t = 999
+
+    References
+    ----------
+    DDPM (Ho et al. 2020), section 4.
     """
     return np.linspace(first, last, steps, dtype=np.float64)
 
 
 def cumulative_alphas(betas):
-    """alpha_bar: the share of the image's variance that is left after each timestep, the product of (1 - beta).
+    """Share of the image's variance that is left after each timestep.
 
-    Eq: E01 (DDPM, Eq. 4).  Shapes: betas (steps) -> (steps), float64.
+    Parameters
+    ----------
+    betas : array, (steps,)
+
+    Returns
+    -------
+    array, (steps,), float64
+
+    Equation
+    --------
+    E01 : alpha_bar_t = (1 - beta_0) (1 - beta_1) ... (1 - beta_t)
+
+    References
+    ----------
+    DDPM, Eq. 4.
     """
     return np.cumprod(1.0 - betas)
 
@@ -25,10 +52,25 @@ _TABLE = cumulative_alphas(linear_betas())
 
 
 def alpha_bar(t):
-    """alpha_bar at timestep t; t = -1 means the clean image, where it is 1.
+    """Look up alpha_bar at timestep t.
 
-    Eq: E01.  t: an int -> a Python float (which leaves float32 arrays float32); an array of ints -> float64 array of its shape.
-    Raises: ValueError for t outside -1 .. 999.
+    Parameters
+    ----------
+    t : int or array of ints, -1 .. 999
+
+    Returns
+    -------
+    float or array, float64
+        An int gives a Python float, which leaves float32 images float32.
+
+    Raises
+    ------
+    ValueError
+        If a timestep is outside -1 .. 999.
+
+    Equation
+    --------
+    E01 : alpha_bar_t at t = -1, the clean image, is 1
     """
     at = np.asarray(t)
     if at.size and (at.min() < -1 or at.max() >= STEPS):
@@ -38,23 +80,33 @@ def alpha_bar(t):
 
 
 def visited_timesteps(start, stride):
-    """The timesteps at which a chain asks the network, start > ... > tau_0 >= 0, and behind them -1, the clean image.
+    """List the timesteps of a chain, from its start down to the clean image.
 
-    Eq: E02.  The chain's x_T is noised to the level of `start`, the first of them.  Example: (50, 20) -> [50, 30, 10, -1].
-    Raises: ValueError unless 0 <= start <= 999 and stride >= 1.
+    Parameters
+    ----------
+    start : int, 0 .. 999
+        The chain's x_T is noised to the level of `start`, and the first network call is made there.
+    stride : int, 1 or more
+
+    Returns
+    -------
+    list of ints
+        The last entry is -1.
+
+    Raises
+    ------
+    ValueError
+        If `start` or `stride` is outside its range.
+
+    Equation
+    --------
+    E02 : the network is called at T, T - stride, T - 2 stride, ... >= 0; behind them stands -1, the clean image
+
+    Examples
+    --------
+    >>> visited_timesteps(50, 20)
+    [50, 30, 10, -1]
     """
     if not 0 <= start < STEPS or stride < 1:
         raise ValueError(f"a chain starts at 0 .. {STEPS - 1} with a stride of at least 1, got start {start}, stride {stride}")
     return [*range(start, -1, -stride), -1]
-
-
-def released_timesteps(steps, skip):
-    """The timesteps at which the authors' chain asks the network, the multiples of `skip` below `steps`, downwards, and behind them -1.
-
-    Eq: E02 (the authors' code).  Their x_T is noised to the level of `steps`, so the first call says less noise than there is; the
-    last call is always at 0.  Example: (50, 20) -> [40, 20, 0, -1].
-    Raises: ValueError unless 1 <= steps <= 999 and skip >= 1.
-    """
-    if not 1 <= steps < STEPS or skip < 1:
-        raise ValueError(f"a chain of the released code starts at 1 .. {STEPS - 1} with a skip of at least 1, got {steps} and {skip}")
-    return [*reversed(range(0, steps, skip)), -1]

@@ -1,1 +1,1 @@
-"""Sampling clean images that agree with a test image: the masked noisy observation, guidance, the mask, the chain."""
+"""MDPS itself: the masked noisy observation, guidance, the mask, and the chain that draws clean images which agree with a test image."""

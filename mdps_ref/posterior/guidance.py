@@ -1,56 +1,169 @@
-"""How a noise predictor is bent towards the test image: the likelihood's gradient, and the noise that leads back to y.
+"""Guidance: how a noise predictor is bent towards the test image, and the noise that leads back to it.
 
-The letters of the paper: m = 1 means suspected. One norm an image, so an image's result never depends on its neighbours, unless the
-authors' norm over the batch is asked for.
+A noise predictor is a function `predict_noise(x_t, t) -> eps`, t (N) ints on the host. A denoiser is `denoise(x_t, t) -> eps`, t one int.
+A guide makes the second from the first: `guide(predict_noise, y, weight, mask=None) -> denoise`. Every image is guided by itself, so its
+result never depends on its neighbours. The letters of the paper: m = 1 on suspected pixels, m = 0 on normal ones.
 """
 
 import math
 
+import numpy as np
+
 from mdps_ref.autograd.tape import Tensor, pull_back, value_of
 from mdps_ref.backend import array_module
 from mdps_ref.diffusion.reverse import tweedie
+from mdps_ref.diffusion.schedule import alpha_bar
 
-GUIDANCES = ("norm", "squared_norm", "moment_matched")
 
+def posterior_score(eps, gradient, weight, alpha_bar_t):
+    """Score of the posterior p(x_t | y).
 
-def guidance_weight(strength, shape):
-    """The weight w on the gradient of the norm for a dimensionless strength:  w = strength sqrt(H W C).
+    Parameters
+    ----------
+    eps : array, (N, H, W, C)
+        The noise predicted from x_t.
+    gradient : array, (N, H, W, C)
+        The gradient of the misfit to x_t.
+    weight : float
+        Of the squared norm: 1 / (2 sigma^2) for an observation of deviation sigma. Of the norm: w stands for a variance of norm / w.
+    alpha_bar_t : float
 
-    That gradient has a length of about 1 whatever the image's size, the noise it is added to one of about sqrt(H W C); so one
-    strength means the same at every size.  Shapes: shape is that of one image, (H, W, C).
+    Returns
+    -------
+    array, (N, H, W, C)
+
+    Equation
+    --------
+    E09 : grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t) = -eps / sqrt(1 - alpha_bar_t) - weight gradient
+
+    References
+    ----------
+    Bayes' rule; DPS (Chung et al. 2023), Eq. 6.
     """
-    return strength * math.sqrt(math.prod(shape))
+    return -eps / (1 - alpha_bar_t) ** 0.5 - weight * gradient
 
 
-def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, guidance="norm", norm_over="image"):
-    """eps_theta(x_t, t) and the gradient to x_t of the misfit || y - x0_hat(x_t) ||, or of its square, from one forward pass.
+def guided_noise(eps, gradient, weight, alpha_bar_t):
+    """Noise of suspected pixels: its score is the posterior's.
 
-    Eq: E10 (DPS, Eq. 16, with the norm as in its code: rho_t = w / (2 norm)).  x_t alone is wrapped, so no weight gradient is paid for.
-    The misfit runs over all pixels, as in MDPS's Fig. 1; on normal ones, whose noise leads to y anyway, it is small.
-    norm_over: "image", or "batch" for the norm of all images as one, as in the authors' code: for N alike it is sqrt(N) larger.
-    Shapes: x_t, y (N, H, W, C), t (N) -> two arrays like x_t.  An image that fits exactly gets gradient 0.
+    Parameters
+    ----------
+    eps, gradient, weight, alpha_bar_t
+        As in `posterior_score`.
+
+    Returns
+    -------
+    array, (N, H, W, C)
+
+    Equation
+    --------
+    E11 : eps^m = eps + weight sqrt(1 - alpha_bar_t) gradient
+
+    References
+    ----------
+    MDPS, Fig. 1; Dhariwal & Nichol 2021, Eq. 14.
+    """
+    return -((1 - alpha_bar_t) ** 0.5) * posterior_score(eps, gradient, weight, alpha_bar_t)
+
+
+def noise_towards(y, x_t, alpha_bar_t):
+    """Noise of normal pixels: its Tweedie estimate is y.
+
+    Parameters
+    ----------
+    y, x_t : array, (N, H, W, C)
+    alpha_bar_t : float
+
+    Returns
+    -------
+    array, (N, H, W, C)
+
+    Equation
+    --------
+    E12 : eps^(1-m) = (x_t - sqrt(alpha_bar_t) y) / sqrt(1 - alpha_bar_t)
+
+    References
+    ----------
+    MDPS, Eq. (10).
+    """
+    return (x_t - alpha_bar_t**0.5 * y) / (1 - alpha_bar_t) ** 0.5
+
+
+def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, cotangent):
+    """Predicted noise, and the gradient of the misfit between x0_hat(x_t) and y, from one forward pass.
+
+    x_t alone is wrapped, so no weight gradient is paid for. The misfit runs over all pixels, as in MDPS's Fig. 1.
+
+    Parameters
+    ----------
+    predict_noise : callable
+    x_t, y : array, (N, H, W, C)
+    t : array of ints, (N,), on the host
+    alpha_bar_t : float
+    cotangent : callable
+        The gradient of the misfit to x0_hat, as a function of the residual x0_hat - y: `unit_residual` or `twice_residual`.
+
+    Returns
+    -------
+    eps, gradient : array, (N, H, W, C)
+
+    Equation
+    --------
+    E10 : the gradient to x_t of || x0_hat(x_t) - y ||, or of its square, is the cotangent r / || r || or 2 r, r = x0_hat - y,
+        pulled back through x0_hat(x_t)
+
+    References
+    ----------
+    DPS, Eq. 16. With the norm, as in DPS's code, rho_t = w / (2 norm).
     """
     wrapped = Tensor(x_t)
     eps = predict_noise(wrapped, t)
     x0_hat = tweedie(wrapped, eps, alpha_bar_t)
-    residual = x0_hat.value - y
-    if guidance == "norm":
-        axes = (1, 2, 3) if norm_over == "image" else (0, 1, 2, 3)
-        length = array_module(residual).sqrt((residual * residual).sum(axis=axes, keepdims=True))
-        cotangent = residual / (length + (length == 0))
-    else:
-        cotangent = 2 * residual
-    (gradient,) = pull_back(x0_hat, cotangent, [wrapped], last=True)
+    (gradient,) = pull_back(x0_hat, cotangent(x0_hat.value - y), [wrapped], last=True)
     return value_of(eps), gradient
 
 
-def moment_matched_gradient(predict_noise, x_t, t, y, mask, variance, alpha_bar_t, iterations=3):
-    """eps_theta(x_t, t) and the gradient to x_t of -log N(y; x0_hat(x_t), V_t + R): what DPS drops, V_t = Cov[x_0 | x_t], put back.
+def unit_residual(residual):
+    """Gradient of the norm of each image's residual, (N, H, W, C): the residual over its norm; 0 for an image that fits exactly."""
+    length = array_module(residual).sqrt((residual * residual).sum(axis=(1, 2, 3), keepdims=True))
+    return residual / (length + (length == 0))
 
-    R is `variance` on suspected pixels and 0 on normal ones. V_t g = (1 - alpha_bar_t) / sqrt(alpha_bar_t) J_t^T g, J_t the slope of
-    x0_hat, so each step of conjugate gradients costs one pullback. Where images are Gaussian, enough of them guide to
-    E[eps | x_t, y] exactly, Eq. (10) included (tests/posterior). A trained network's J_t is only nearly symmetric, so stop early.
-    Eq: E10 (Rozet et al. 2024).  Shapes: x_t, y (N, H, W, C), mask (N, H, W, 1), t (N) -> two arrays like x_t.
+
+def twice_residual(residual):
+    """Gradient of the squared norm of each image's residual, (N, H, W, C)."""
+    return 2 * residual
+
+
+def moment_matched_gradient(predict_noise, x_t, t, y, mask, variance, alpha_bar_t, iterations=3):
+    """Predicted noise, and the gradient of a likelihood that keeps the variance of x0_hat, which DPS drops.
+
+    V_t g = (1 - alpha_bar_t) / sqrt(alpha_bar_t) J_t^T g, where J_t is the slope of x0_hat, so each step of conjugate gradients costs
+    one pullback. If images are Gaussian, enough steps guide to E[eps | x_t, y] exactly, Eq. (10) included. A trained network's J_t is
+    only nearly symmetric, so stop early.
+
+    Parameters
+    ----------
+    predict_noise : callable
+    x_t, y : array, (N, H, W, C)
+    t : array of ints, (N,), on the host
+    mask : array, (N, H, W, 1)
+    variance : float
+        Of the observation on suspected pixels.
+    alpha_bar_t : float
+    iterations : int
+
+    Returns
+    -------
+    eps, gradient : array, (N, H, W, C)
+
+    Equation
+    --------
+    E10 : the gradient to x_t of -log N(y; x0_hat(x_t), V_t + R), where V_t = Cov[x_0 | x_t], and R is the variance of y on suspected
+        pixels and 0 on normal ones
+
+    References
+    ----------
+    Rozet et al. 2024.
     """
     wrapped = Tensor(x_t)
     eps = predict_noise(wrapped, t)
@@ -66,44 +179,120 @@ def moment_matched_gradient(predict_noise, x_t, t, y, mask, variance, alpha_bar_
 
 
 def conjugate_gradients(apply, b, iterations):
-    """u with apply(u) = b, one system an image, for a symmetric positive map (Hestenes & Stiefel 1952).  Shapes: b (N, H, W, C) -> as b."""
+    """Solve apply(u) = b for every image by itself; `apply` is a symmetric positive map.
+
+    Parameters
+    ----------
+    apply : callable
+    b : array, (N, H, W, C)
+    iterations : int
+
+    Returns
+    -------
+    array, (N, H, W, C)
+
+    References
+    ----------
+    Hestenes & Stiefel 1952.
+    """
 
     def dot(p, q):
         return (p * q).sum(axis=(1, 2, 3), keepdims=True)
 
-    def share(p, q):
+    def ratio(p, q):
         return p / (q + (q == 0))
 
     u, residual, direction = 0 * b, b, b
     for _ in range(iterations):
         applied = apply(direction)
         length = dot(residual, residual)
-        step = share(length, dot(direction, applied))
+        step = ratio(length, dot(direction, applied))
         u, residual = u + step * direction, residual - step * applied
-        direction = residual + share(dot(residual, residual), length) * direction
+        direction = residual + ratio(dot(residual, residual), length) * direction
     return u
 
 
-def posterior_score(eps, gradient, weight, alpha_bar_t):
-    """grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t)  =  -eps / sqrt(1 - alpha_bar_t) - weight gradient.
+def misfit_guide(predict_noise, y, weight, cotangent):
+    """Make the denoiser that is guided by the gradient of a misfit.
 
-    Eq: E09 (Bayes; DPS, Eq. 6).  With the squared norm, weight is 1 / (2 sigma^2) of the observation; with the norm,
-    a weight of w stands for a variance of norm / w.  Shapes: (N, H, W, C) -> the same.
+    Parameters
+    ----------
+    predict_noise : callable
+    y : array, (N, H, W, C)
+        The test images.
+    weight : float
+    cotangent : callable
+        Which misfit: its gradient to x0_hat, as in `misfit_gradient`.
+
+    Returns
+    -------
+    callable
+        A denoiser.
     """
-    return -eps / (1 - alpha_bar_t) ** 0.5 - weight * gradient
+
+    def denoise(x_t, t):
+        level = alpha_bar(t)
+        eps, gradient = misfit_gradient(predict_noise, x_t, np.full(len(x_t), t), y, level, cotangent)
+        return guided_noise(eps, gradient, weight, level)
+
+    return denoise
 
 
-def guided_noise(eps, gradient, weight, alpha_bar_t):
-    """eps^m, the noise whose score is the posterior's:  eps + weight sqrt(1 - alpha_bar_t) gradient.
+def norm_guide(predict_noise, y, weight, mask=None):
+    """Guide by the norm of y - x0_hat. Parameters and return value as in `misfit_guide`; the mask plays no part."""
+    return misfit_guide(predict_noise, y, weight, unit_residual)
 
-    Eq: E11 (MDPS, Fig. 1; Dhariwal & Nichol 2021, Eq. 14).  Shapes: (N, H, W, C) -> the same.
+
+def squared_norm_guide(predict_noise, y, weight, mask=None):
+    """Guide by the squared norm of y - x0_hat. Parameters and return value as in `misfit_guide`; the mask plays no part."""
+    return misfit_guide(predict_noise, y, weight, twice_residual)
+
+
+def moment_matched_guide(predict_noise, y, weight, mask=None):
+    """Guide by the likelihood that keeps the variance of x0_hat, see `moment_matched_gradient`; each step costs four pullbacks.
+
+    Parameters
+    ----------
+    predict_noise : callable
+    y : array, (N, H, W, C)
+    weight : float, above 0
+        w stands for a variance of 1 / (2 w) of y on suspected pixels, as with the squared norm.
+    mask : array, (N, H, W, 1), or None
+        1 on suspected pixels; None if all are suspected.
+
+    Returns
+    -------
+    callable
+        A denoiser.
     """
-    return -((1 - alpha_bar_t) ** 0.5) * posterior_score(eps, gradient, weight, alpha_bar_t)
+    mask = array_module(y).ones_like(y[..., :1]) if mask is None else mask
+
+    def denoise(x_t, t):
+        level = alpha_bar(t)
+        eps, gradient = moment_matched_gradient(predict_noise, x_t, np.full(len(x_t), t), y, mask, 1 / (2 * weight), level)
+        return guided_noise(eps, gradient, 1.0, level)
+
+    return denoise
 
 
-def noise_towards(y, x_t, alpha_bar_t):
-    """eps^(1-m), the noise that takes x_t to y:  (x_t - sqrt(alpha_bar_t) y) / sqrt(1 - alpha_bar_t).
+GUIDES = {"norm": norm_guide, "squared_norm": squared_norm_guide, "moment_matched": moment_matched_guide}
 
-    Eq: E12 (MDPS, Eq. 10).  Its Tweedie estimate is y.  Shapes: y, x_t (N, H, W, C) -> the same.
+
+def guidance_weight(strength, shape):
+    """Weight w of the norm's gradient for a strength without units.
+
+    That gradient has a length of about 1 at every image size, and the noise that it is added to one of about sqrt(H W C). So one
+    strength means the same at every size.
+
+    Parameters
+    ----------
+    strength : float
+    shape : (int, int, int)
+        (H, W, C) of one image.
+
+    Returns
+    -------
+    float
+        w = strength sqrt(H W C).
     """
-    return (x_t - alpha_bar_t**0.5 * y) / (1 - alpha_bar_t) ** 0.5
+    return strength * math.sqrt(math.prod(shape))

@@ -1,7 +1,4 @@
-"""Which pixels are suspected, by a threshold that held-out good images set; no test image has a say in another's mask.
-
-The authors' threshold, in which all of them have, stands beside it by its name.
-"""
+"""The mask: which pixels are suspected. Held-out good images set the threshold, so no test image has a say in another's mask."""
 
 import numpy as np
 
@@ -9,29 +6,48 @@ from mdps_ref.backend import to_host
 
 
 def mask_threshold(good_maps, share):
-    """The map value that the given share of the pixels of held-out good images exceeds.
+    """Choose the threshold that leaves a given share of good pixels suspected.
 
-    Eq: E14.  Shapes: good_maps (N, H, W) -> a Python float.  share: 0 .. 1, the part of a good image that may be suspected.
-    Raises: ValueError for no maps or a share outside 0 .. 1.
+    Parameters
+    ----------
+    good_maps : array, (N, H, W)
+        Anomaly maps of held-out good images.
+    share : float, 0 .. 1
+        The share of their pixels that may be suspected.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If there are no maps, or the share is outside 0 .. 1.
+
+    Equation
+    --------
+    E14 : the threshold is the map value that the given share of the pixels of held-out good images exceeds
     """
     if not len(good_maps) or not 0 <= share <= 1:
         raise ValueError(f"a mask threshold needs held-out good maps and a share in 0 .. 1, got {len(good_maps)} maps and share {share}")
     return float(np.quantile(to_host(good_maps), 1 - share, method="higher"))
 
 
-def released_threshold(test_maps, share_of_range):
-    """The map value that lies lambda of the way from the least to the largest one in all test images:  min A + lambda (max A - min A).
-
-    Eq: E14 (the authors' code).  Shapes: test_maps (N, H, W) -> a Python float.  share_of_range: lambda, 0 .. 1.
-    """
-    maps = to_host(test_maps)
-    least, largest = float(maps.min()), float(maps.max())
-    return least + share_of_range * (largest - least)
-
-
 def suspected(maps, threshold):
-    """m, 1 where a map exceeds the threshold.
+    """Make the mask.
 
-    Eq: E14.  Shapes: maps (N, H, W) -> (N, H, W, 1), in the dtype of the maps.
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+    threshold : float
+
+    Returns
+    -------
+    array, (N, H, W, 1)
+        In the dtype of the maps.
+
+    Equation
+    --------
+    E14 : m = 1 where the guided map exceeds the threshold, 0 elsewhere
     """
     return (maps > threshold).astype(maps.dtype)[..., None]

@@ -1,4 +1,4 @@
-"""What a test image says about the clean image behind it: all of it where it is normal, little where it is suspected."""
+"""What a test image says about the clean image behind it: everything on normal pixels, little on suspected ones."""
 
 import dataclasses
 import math
@@ -9,24 +9,54 @@ from mdps_ref.backend import array_module
 
 @dataclasses.dataclass(frozen=True)
 class MaskedObservation:
-    """The masked noisy observation model:  y = (1 - m) o x_0 + m o (x_0 + sigma n),  n ~ N(0, I).
+    """The masked noisy observation model p(y | x_0).
 
-    Eq: E08 (MDPS, Eq. 7).  mask: (N, H, W, 1), 1 on suspected pixels, 0 on normal ones, where y is x_0 exactly.
-    sigma: the deviation of what a defect adds, in units of pixel values ([-1, 1]).
-    The sampler does not call it: its two halves are there as `noise_towards` (y on normal pixels) and `misfit_gradient`.
+    The sampler does not call it: its two halves are there as `noise_towards` (normal pixels) and as the misfit (suspected pixels).
+
+    Parameters
+    ----------
+    mask : array, (N, H, W, 1)
+        1 on suspected pixels; 0 on normal ones, where y is x_0 exactly.
+    sigma : float
+        The deviation of what a defect adds, in pixel values ([-1, 1]).
+
+    Equation
+    --------
+    E08 : y = (1 - m) o x_0 + m o (x_0 + sigma n), n ~ N(0, I)
+
+    References
+    ----------
+    MDPS, Eq. (7).
     """
 
     mask: Any
     sigma: float
 
     def sample(self, x_0, noise):
-        """y drawn from p(y | x_0).  Shapes: x_0, noise (N, H, W, C), noise standard normal -> the same."""
+        """Draw y.
+
+        Parameters
+        ----------
+        x_0, noise : array, (N, H, W, C)
+            `noise` is standard normal.
+
+        Returns
+        -------
+        array, (N, H, W, C)
+        """
         return (1 - self.mask) * x_0 + self.mask * (x_0 + self.sigma * noise)
 
     def log_likelihood(self, y, x_0):
-        """log p(y | x_0), the density over suspected pixels; -inf for an image whose normal pixels differ from x_0.
+        """Log density of y over suspected pixels.
 
-        Shapes: y, x_0 (N, H, W, C) -> (N).
+        Parameters
+        ----------
+        y, x_0 : array, (N, H, W, C)
+
+        Returns
+        -------
+        array, (N,)
+            -inf for an image whose normal pixels differ from x_0.
         """
         xp = array_module(y, x_0)
         residual = y - x_0
@@ -36,5 +66,14 @@ class MaskedObservation:
         return xp.where(agrees, total, -math.inf)
 
     def score(self, y, x_0):
-        """The gradient of log p(y | x_0) to x_0 on suspected pixels, 0 on normal ones.  Shapes: y, x_0 (N, H, W, C) -> the same."""
+        """Gradient of the log likelihood to x_0 on suspected pixels, 0 on normal ones.
+
+        Parameters
+        ----------
+        y, x_0 : array, (N, H, W, C)
+
+        Returns
+        -------
+        array, (N, H, W, C)
+        """
         return self.mask * (y - x_0) / self.sigma**2

@@ -1,4 +1,7 @@
-"""The chain from a noised test image down to a clean one that agrees with it: the denoiser of MDPS inside DDIM steps."""
+"""Posterior sampling: the MDPS denoiser, and the DDIM chain that it drives from a noised test image down to a clean one.
+
+A denoiser is a function `denoise(x_t, t) -> eps`, t a Python int. The guides in `guidance.py` make the denoisers of suspected pixels.
+"""
 
 import itertools
 
@@ -8,90 +11,166 @@ from mdps_ref.backend import array_module, random_stream, to_device
 from mdps_ref.diffusion.forward import q_sample
 from mdps_ref.diffusion.reverse import ddim_step
 from mdps_ref.diffusion.schedule import alpha_bar
-from mdps_ref.posterior.guidance import guided_noise, misfit_gradient, moment_matched_gradient, noise_towards
+from mdps_ref.posterior.guidance import noise_towards
 
 
-def masked_noise(predict_noise, x_t, t, y, mask, weight, guidance="norm", norm_over="image"):
-    """eps_phi, the denoiser of MDPS:  m o eps^m + (1 - m) o eps^(1-m).
+def prior_denoiser(predict_noise):
+    """Make the denoiser without guidance: the prior alone, no gradient.
 
-    Eq: E13 (MDPS, Fig. 1).  Suspected pixels are guided with `weight` (0: the prior alone, and no gradient is computed), normal
-    ones are led back to y.  mask None stands for m = 1 everywhere: no mask.  norm_over: see `misfit_gradient`.
-    Shapes: x_t, y (N, H, W, C), mask (N, H, W, 1) or None, t an int -> as x_t.
+    Parameters
+    ----------
+    predict_noise : callable
+
+    Returns
+    -------
+    callable
+        A denoiser.
     """
-    level = alpha_bar(t)
-    timesteps = np.full(len(x_t), t)
-    if weight:
-        eps = guided(predict_noise, x_t, timesteps, y, mask, weight, guidance, level, norm_over)
-    else:
-        eps = predict_noise(x_t, timesteps)
-    return eps if mask is None else mask * eps + (1 - mask) * noise_towards(y, x_t, level)
+    return lambda x_t, t: predict_noise(x_t, np.full(len(x_t), t))
 
 
-def guided(predict_noise, x_t, timesteps, y, mask, weight, guidance, level, norm_over="image"):
-    """The guided noise of suspected pixels, for each kind of guidance; weight w stands for a variance of 1 / (2 w) in two of them.
+def mdps_denoiser(denoise, y, mask):
+    """Wrap a denoiser by MDPS's rule: it denoises suspected pixels, and normal pixels go to y.
 
-    Shapes: as `masked_noise`, timesteps (N), level alpha_bar at them -> as x_t.
+    Parameters
+    ----------
+    denoise : callable
+        The denoiser of suspected pixels: guided, or the prior alone.
+    y : array, (N, H, W, C)
+        The test images.
+    mask : array, (N, H, W, 1)
+        1 on suspected pixels, 0 on normal ones.
+
+    Returns
+    -------
+    callable
+        A denoiser.
+
+    Equation
+    --------
+    E13 : eps_phi = m o eps^m + (1 - m) o eps^(1-m), where eps^m is the guided noise and eps^(1-m) leads to y by Eq. (10)
+
+    References
+    ----------
+    MDPS, Fig. 1.
     """
-    if guidance != "moment_matched":
-        return guided_noise(*misfit_gradient(predict_noise, x_t, timesteps, y, level, guidance, norm_over), weight, level)
-    mask = array_module(y).ones_like(y[..., :1]) if mask is None else mask
-    return guided_noise(*moment_matched_gradient(predict_noise, x_t, timesteps, y, mask, 1 / (2 * weight), level), 1.0, level)
+    return lambda x_t, t: mask * denoise(x_t, t) + (1 - mask) * noise_towards(y, x_t, alpha_bar(t))
 
 
-def posterior_chain(
-    predict_noise, y, mask, timesteps, draw, *, weight=0.0, guidance="norm", visit=None, noised_to=None, paste=False, norm_over="image"
-):
-    """One posterior sample an image: y noised to the first timestep, then denoised step by step under the mask.
+def mdps_chain(denoise, y, mask, start, timesteps, draw, *, ddim_eta=1.0, after_step=None):
+    """Draw one posterior sample of every image. On normal pixels it is y, to rounding.
 
-    Eq: E13.  predict_noise(x_t, t) -> eps, for arrays and Tensors.  timesteps: as `visited_timesteps` gives them, -1 last.
-    draw(): standard normal noise like y; called once for the start, then once a step.  visit(s, x_s): called after the start and
-    every step, if given.  With mask None and weight 0 this is plain reconstruction.
-    Shapes: y (N, H, W, C), mask (N, H, W, 1) or None -> x_0, as y.  On normal pixels x_0 is y, to rounding.
+    With no mask and the prior's denoiser this is plain reconstruction; with no mask and a guide, guided reconstruction.
 
-    The authors' code is reached by noised_to, the timestep of the start where it is not the first of `timesteps`; norm_over, see
-    `misfit_gradient`; and paste: in place of Eq. (10) normal pixels of x_t are overwritten, before each call of the network, by y
-    under the start's noise, and all pixels are guided. Nothing is pasted at the end, so there x_0 is y only roughly.
+    Parameters
+    ----------
+    denoise : callable
+        The denoiser of suspected pixels.
+    y : array, (N, H, W, C)
+        The test images, in [-1, 1].
+    mask : array, (N, H, W, 1), or None
+        1 on suspected pixels; None if all are suspected.
+    start : int
+        The timestep that y is noised to.
+    timesteps : list of ints
+        Where the network is called, as `visited_timesteps(start, stride)` lists them, and -1 last.
+    draw : callable
+        draw() -> standard normal noise like y, once for the start and once a step; see `noise_source`.
+    ddim_eta, after_step
+        See `ddim_chain`.
+
+    Returns
+    -------
+    array, (N, H, W, C)
+        x_0.
+
+    Equation
+    --------
+    E13 : the chain: x_T is y noised to T, then DDIM steps with the noise eps_phi down to x_0
     """
-    start = timesteps[0] if noised_to is None else noised_to
-    noise = draw()
-    x = q_sample(y, noise, alpha_bar(start))
-    if visit:
-        visit(start, x)
+    denoise = denoise if mask is None else mdps_denoiser(denoise, y, mask)
+    x_start = q_sample(y, draw(), alpha_bar(start))
+    return ddim_chain(x_start, timesteps, denoise, draw, ddim_eta=ddim_eta, after_step=after_step)
+
+
+def ddim_chain(x, timesteps, denoise, draw, *, ddim_eta=1.0, before_step=None, after_step=None):
+    """Denoise x step by step.
+
+    Parameters
+    ----------
+    x : array, (N, H, W, C)
+        Images noised to the level of the start.
+    timesteps : list of ints
+        Where the network is called, and -1 last.
+    denoise, draw : callable
+        As in `mdps_chain`.
+    ddim_eta : float, 0 .. 1
+        1 draws fresh noise at each step as DDPM does, 0 draws none.
+    before_step : callable, optional
+        before_step(x_t, t) -> the x_t to go on with.
+    after_step : callable, optional
+        after_step(s, x_s) looks at the result of each step.
+
+    Returns
+    -------
+    array, (N, H, W, C)
+    """
     for t, s in itertools.pairwise(timesteps):
-        if paste and mask is not None:
-            x = mask * x + (1 - mask) * q_sample(y, noise, alpha_bar(t))
-        eps = masked_noise(predict_noise, x, t, y, None if paste else mask, weight, guidance, norm_over)
-        x = ddim_step(x, eps, draw(), alpha_bar(t), alpha_bar(s))
-        if visit:
-            visit(s, x)
+        if before_step:
+            x = before_step(x, t)
+        x = ddim_step(x, denoise(x, t), draw(), alpha_bar(t), alpha_bar(s), ddim_eta)
+        if after_step:
+            after_step(s, x)
     return x
 
 
-def noise_source(seed, purpose, keys, like):
-    """A `draw` for `posterior_chain`: every chain has a random stream of its own, named by its image and its sample.
+def posterior_samples(chain, y, mask, names, numbers, seed, stream):
+    """Draw n posterior samples of every image.
 
-    keys: one (image name, sample number) a chain.  Shapes: like (N, H, W, C) gives one image's shape, dtype and device.
+    Parameters
+    ----------
+    chain : callable
+        chain(y, mask, draw) -> x_0. It gets every image n times, so it makes its denoiser from the y that it is given.
+    y : array, (N, H, W, C)
+    mask : array, (N, H, W, 1), or None
+    names : list of str, N
+    numbers : sequence of ints, n
+        The numbers of the samples, such as range(n). Seed, stream, name and number together key the noise of a sample.
+    seed : int
+    stream : str
+
+    Returns
+    -------
+    array, (N, n, H, W, C)
+
+    Equation
+    --------
+    E13 : n posterior samples of an image are n chains that differ in their noise alone
     """
-    streams = [random_stream(seed, purpose, image, sample) for image, sample in keys]
+    xp, n = array_module(y), len(numbers)
+    keys = [(name, number) for name in names for number in numbers]
+    repeated_mask = None if mask is None else xp.repeat(mask, n, axis=0)
+    x_0 = chain(xp.repeat(y, n, axis=0), repeated_mask, noise_source(seed, stream, keys, y))
+    return x_0.reshape(len(y), n, *y.shape[1:])
+
+
+def noise_source(seed, stream, keys, like):
+    """Make the `draw` of a batch of chains, in which every chain has a random stream of its own.
+
+    Parameters
+    ----------
+    seed : int
+    stream : str
+    keys : list of (str, int), N
+        The image name and the sample number of each chain.
+    like : array, (any, H, W, C)
+        Gives the shape of an image, the dtype and the device.
+
+    Returns
+    -------
+    callable
+        draw() -> standard normal noise, (N, H, W, C).
+    """
+    generators = [random_stream(seed, stream, image, sample) for image, sample in keys]
     xp, shape, dtype = array_module(like), like.shape[1:], like.dtype
-    return lambda: to_device(np.stack([stream.standard_normal(shape).astype(dtype) for stream in streams]), xp)
-
-
-def posterior_samples(predict_noise, y, names, mask, timesteps, samples, *, seed, purpose, norm_over="image", **chain):
-    """n posterior samples of every image: n chains that differ in their noise alone.
-
-    Eq: E13.  names: one an image, which key its noise.  norm_over, chain: for `posterior_chain`; with a norm over the batch, one
-    sample of every image is a batch, so that what a sample is does not depend on how many are drawn.
-    Shapes: y (N, H, W, C), mask (N, H, W, 1) or None -> (N, n, H, W, C).
-    """
-    xp = array_module(y)
-    at_once = samples if norm_over == "image" else 1
-    y_chains = xp.repeat(y, at_once, axis=0)
-    mask_chains = None if mask is None else xp.repeat(mask, at_once, axis=0)
-    parts = []
-    for first in range(0, samples, at_once):
-        keys = [(name, sample) for name in names for sample in range(first, first + at_once)]
-        draw = noise_source(seed, purpose, keys, y)
-        x_0 = posterior_chain(predict_noise, y_chains, mask_chains, timesteps, draw, norm_over=norm_over, **chain)
-        parts.append(x_0.reshape(len(y), at_once, *y.shape[1:]))
-    return xp.concatenate(parts, axis=1)
+    return lambda: to_device(np.stack([generator.standard_normal(shape).astype(dtype) for generator in generators]), xp)

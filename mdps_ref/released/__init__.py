@@ -1,1 +1,1 @@
-"""Everything that belongs to the authors' released code and not to the paper: its rules, settings, chain, and names of arrays."""
+"""What belongs to the authors' released code and not to the paper: its rules, chain, settings, and names of arrays."""

@@ -1,7 +1,7 @@
-"""The authors' names for the UNet's arrays: their state dict as weights of ours, and back.
+"""The authors' names for the UNet's arrays: their state dict as our weights, and back.
 
-Theirs are channels-first: a kernel (Co, Ci, K, K) is ours turned to (K, K, Ci, Co), a linear map (Co, Ci) ours to (Ci, Co); the
-linear maps over pixels are convolutions there, with kernels of one pixel, 1 x 1 or 1 long.
+Theirs are channels-first: their kernel (Co, Ci, K, K) is our (K, K, Ci, Co), their linear map (Co, Ci) our (Ci, Co). Our linear maps over
+pixels are convolutions there, with kernels of one pixel, 1 x 1 or 1 long.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from mdps_ref.errors import InputError, check_arrays
 from mdps_ref.nn.unet import arrays_of, plan
 
-GROUPS = 32  # of every normalisation in their code, where it is no setting
+GROUPS = 32  # of every normalisation in their code; there it is no setting
 ENDS = {"time.0": "time_embedding.1", "time.1": "time_embedding.3", "first": "down.0.0", "last.norm": "out.0", "last.conv": "out.2"}
 LAYERS = {
     "norm_in": "in_layers.0",
@@ -28,10 +28,22 @@ ONE_PIXEL_KERNELS = {"shortcut": (1, 1), "qkv": (1,), "project": (1,)}
 
 
 def from_released(state, config):
-    """The authors' state dict, without its `module.` prefix, as weights of this network, float32.
+    """Turn the authors' state dict into weights of this network.
 
-    Shapes: {their name: array} -> {name: array}, on the host.
-    Raises: InputError that lists every entry that is missing, not wanted, or of another shape.
+    Parameters
+    ----------
+    state : dict, their name -> array on the host
+        Without the prefix `module.`.
+    config : UNetConfig
+
+    Returns
+    -------
+    dict, name -> array, float32
+
+    Raises
+    ------
+    InputError
+        If an entry is missing, unexpected, or of another shape, or their code has no such network.
     """
     entries = released_entries(config)
     wanted = {entry.theirs: entry.their_shape for entry in entries}
@@ -40,15 +52,27 @@ def from_released(state, config):
 
 
 def to_released(weights, config):
-    """The weights of this network as the authors' state dict, float32: what `from_released` undoes, bit for bit.
+    """Turn weights of this network into the authors' state dict; `from_released` undoes it bit for bit.
 
-    Shapes: {name: array} -> {their name: array}, on the host.  Raises: InputError for a network that their code cannot run.
+    Parameters
+    ----------
+    weights : dict, name -> array on the host
+    config : UNetConfig
+
+    Returns
+    -------
+    dict, their name -> array, float32
+
+    Raises
+    ------
+    InputError
+        If their code has no such network.
     """
     return {entry.theirs: _own(_channels_first(weights[entry.ours], entry.kernel)) for entry in released_entries(config)}
 
 
 class Entry(NamedTuple):
-    """One array: its name and shape here and in the authors' state dict; kernel: the axes of one pixel that it has there alone."""
+    """One array: its name and shape here, its name and shape in the authors' state dict, and the one-pixel axes that it has only there."""
 
     ours: str
     our_shape: tuple[int, ...]
@@ -58,12 +82,24 @@ class Entry(NamedTuple):
 
 
 def released_entries(config):
-    """Every array of the network as an Entry, in their order.
+    """List every array of the network under both names.
 
-    Raises: InputError for a network that their code cannot run.
+    Parameters
+    ----------
+    config : UNetConfig
+
+    Returns
+    -------
+    list of Entry
+        In the order of `nn.unet.arrays_of`.
+
+    Raises
+    ------
+    InputError
+        If their code has no such network.
     """
     if config.groups != GROUPS:
-        raise InputError(f"a network with norms of {config.groups} groups is none of the authors' family, where all have {GROUPS}")
+        raise InputError(f"a network with norms of {config.groups} groups does not run in the authors' code, where all norms have {GROUPS}")
     places, entries = _places(config), []
     for name, shape, _ in arrays_of(config):
         module, kind = name.rsplit(".", 1)
@@ -76,10 +112,11 @@ def released_entries(config):
 
 
 def _places(config):
-    """{block or attention: where it stands in the authors' lists}.
+    """{block or attention: its place in the authors' lists}.
 
-    Their lists down and up hold sequences: down.0 is the first convolution, then one a block; up starts one at every block that
-    takes a skip; middle is one. A block's attention, and the up block that resizes, stand behind it in its sequence.
+    Their lists `down` and `up` hold sequences. down.0 is the first convolution; each block on the way down starts a sequence. On the
+    way up, each block that takes a skip starts one. `middle` is one sequence. In a sequence follow the block's attention and, on the way
+    up, the block that resizes.
     """
     blocks, up = plan(config), []
     for block in blocks.up:
@@ -97,15 +134,15 @@ def _places(config):
 
 
 def _channels_first(array, kernel):
-    """(*K, Ci, Co) -> (Co, Ci, *kernel, *K); a vector stays as it is."""
+    """(*K, Ci, Co) -> (Co, Ci, *kernel, *K); a vector is unchanged."""
     return np.moveaxis(array.reshape(kernel + array.shape), (-1, -2), (0, 1)) if array.ndim > 1 else array
 
 
 def _channels_last(array):
-    """(Co, Ci, *K) -> (*K, Ci, Co); a vector stays as it is."""
+    """(Co, Ci, *K) -> (*K, Ci, Co); a vector is unchanged."""
     return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array
 
 
 def _own(array):
-    """A float32 copy in C order, which shares no memory."""
+    """A float32 copy in C order."""
     return np.array(array, np.float32, order="C")

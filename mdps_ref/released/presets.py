@@ -1,23 +1,24 @@
-"""The authors' 18 released settings as data, and what they are in the words of this package."""
+"""The authors' 18 released settings as data, and as settings of this package."""
 
 import math
 from typing import NamedTuple
 
 from mdps_ref.errors import InputError
+from mdps_ref.released.rules import resolve_rules
 
 
 class Released(NamedTuple):
-    """What differs from category to category; None where there is no stage 1: then one guided pass without a mask is the result.
+    """What differs between categories. guided_start, guided_weight and mask_lambda are None without a mask: one guided pass is the result.
 
-    eta: the weight of the pixel map.  stage1_start, stage1_weight: T and w of stage 1, then those of stage 2.
-    mask_lambda: where between the least and the largest value of the stage-1 maps the mask's threshold lies.
+    The starts are T, the weights w, of the guided chain and of MDPS. mask_lambda: where between the least and the largest value of the
+    guided maps the mask's threshold lies.
     """
 
-    eta: float
-    stage1_start: int | None
-    stage1_weight: float | None
-    stage2_start: int
-    stage2_weight: float
+    pixel_weight: float
+    guided_start: int | None
+    guided_weight: float | None
+    mdps_start: int
+    mdps_weight: float
     mask_lambda: float | None
 
 
@@ -45,8 +46,8 @@ PRESETS = {
 SIDE, BATCH = 256, 8
 VALUES = SIDE * SIDE * 3  # of an image
 
-# What all of them share. The authors train for 2000 epochs: 60,000 batches of 8 where there are 240 images, about as many as MVTec AD
-# has of a category. Their L2 penalty of 0.05 belongs to a loss summed over an image's values, ours is their mean. They clip nothing.
+# What all of them share. The authors train for 2000 epochs: 60,000 batches of 8 for a category of 240 images, about MVTec AD's number.
+# Their L2 penalty of 0.05 belongs to a loss summed over an image's values, ours to their mean. They do not clip gradients.
 SHARED = {
     "image_size": SIDE,
     "network": "released",
@@ -56,7 +57,7 @@ SHARED = {
     "clip_norm": 1e9,
     "weight_decay": 0.0,
     "l2": 0.05 / VALUES,
-    "ema_horizon": 0.0,
+    "ema_decay": 0.0,
     "stride": 20,
     "samples": 1,
     "guidance": "norm",
@@ -67,30 +68,45 @@ SHARED = {
 }
 
 
-def preset_settings(name, rules="released"):
-    """The settings of the preset of this name, its category with them, under either side of the rules.
+def preset_settings(name, rules="released", rules_except=""):
+    """Turn a preset into settings.
 
-    The strengths are the authors' w / sqrt(256 x 256 x 3). With rules "paper" one norm an image, not one over the authors' batch of 8,
-    divides the guidance (row 2), so that there they are w / sqrt(8) / sqrt(256 x 256 x 3); the mask's threshold then comes from
-    `mask_share` of held-out pixels, not from `mask_lambda`, and whatever else the rules say follows from them by itself.
-    Raises: InputError for a name that there is not.
+    The strengths are the authors' w / sqrt(256 x 256 x 3), and w / sqrt(8) / sqrt(256 x 256 x 3) if the norm is that of one image and
+    not that of the authors' batch of 8 (row "norm").
+
+    Parameters
+    ----------
+    name : str
+        A name in PRESETS.
+    rules, rules_except : str
+        As in `resolve_rules`.
+
+    Returns
+    -------
+    dict, setting -> value
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, no such rules, or no such row.
     """
     if name not in PRESETS:
-        raise InputError(f"preset {name!r} is unknown; there are {', '.join(PRESETS)}")
-    preset = PRESETS[name]
-    weight_of_one = math.sqrt(VALUES * (BATCH if rules == "paper" else 1))  # the w of strength 1
+        raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    preset, by_batch = PRESETS[name], "norm" in resolve_rules(rules, rules_except).taken_from_released
+    weight_of_one = math.sqrt(VALUES * (1 if by_batch else BATCH))  # the w of strength 1
     settings = SHARED | {
         "category": name.rpartition("/")[2],
         "rules": rules,
-        "eta": float(preset.eta),
+        "rules_except": rules_except,
+        "pixel_weight": float(preset.pixel_weight),
         "masked": preset.mask_lambda is not None,
-        "stage2_start": preset.stage2_start,
-        "stage2_strength": preset.stage2_weight / weight_of_one,
+        "mdps_start": preset.mdps_start,
+        "mdps_strength": preset.mdps_weight / weight_of_one,
     }
     if settings["masked"]:
         settings |= {
-            "stage1_start": preset.stage1_start,
-            "stage1_strength": preset.stage1_weight / weight_of_one,
+            "guided_start": preset.guided_start,
+            "guided_strength": preset.guided_weight / weight_of_one,
             "mask_lambda": preset.mask_lambda,
         }
     return settings

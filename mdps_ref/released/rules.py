@@ -1,84 +1,217 @@
-"""Where the authors' released code parts from the paper, or from good practice: every such row once, with both its sides.
+"""Where the authors' released code differs from the paper, or from good practice: ROWS, one table, with both sides of every row.
 
-The setting `rules` takes one side for all rows. The functions that do the work take what a row says as a plain argument, whose default
-is the paper's side; only `detect`, `train`, `run` and the settings look here.
+The setting `rules` takes one side for all rows, and `rules_except` the other side for some. `resolve_rules` turns both into `Rules`, an
+object of functions and values, once; the functions that do the work never see the names.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mdps_ref.data.images import bilinear_mask, nearest_mask
+from mdps_ref.diffusion.schedule import visited_timesteps
+from mdps_ref.errors import InputError
+from mdps_ref.posterior.guidance import GUIDES, guidance_weight, norm_guide
+from mdps_ref.posterior.sampler import mdps_chain, posterior_samples
+from mdps_ref.released import chain as released
+from mdps_ref.scoring.difference import fuse
+
+SIDES = ("paper", "released")
+AUTHORS_SHAPE = (256, 256, 3)  # of every image in the authors' experiments
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """One side of every row, as numbered in the README: first what the paper, or good practice, asks for, then the released code.
+    """One side of every row, as functions and values. Each field stands in one row of ROWS.
 
-    guidances (row 1): guided by the norm's gradient, by the squared norm's, or moment-matched; by the norm's alone.
-    norm_over (row 2): one norm an image; one over the batch, so that guidance shrinks as 1 / sqrt(batch).
-    weight_shape (row 3): a strength s is w = s sqrt(H W C) of the image at hand, None; of this shape, so w is one whatever the size.
-    maxima_over (row 4): pixel and feature map are fused by their maxima in one image; in the batch.
-    mask_from (row 5): the mask's threshold comes from held-out good images; from the least and largest map value of the test set.
-    paste (row 6): Eq. (10), so x_0 = y on normal pixels; they are overwritten by y under one noise, and x_0 = y holds only roughly.
-    below_start (row 7): the network is first called at the timestep that the start is noised to; at the next one below it.
-    first_timestep (row 8): training draws t from 0 .. 999; from 1 .. 999.
-    judged_share (row 12): whole maps are judged, in each layout of folders; of MVTec AD's images the central 224 of 256 pixels a side.
-    bilinear_masks (row 12): true masks are resized to nearest neighbours; bilinearly, and then whatever is above 0 counts.
+    Parameters
+    ----------
+    norm_guide : callable
+        The guide called "norm".
+    other_guides : dict, name -> guide
+    sample : callable
+        `posterior_samples`, or a function with its signature.
+    weight : callable
+        weight(strength, shape of an image) -> w.
+    fuse : callable
+        fuse(pixels, features, pixel_weight) -> maps.
+    threshold_from_test : callable or None
+        threshold_from_test(guided maps of the test set, mask_lambda) -> the mask's threshold; None if held-out good images set it.
+    chain : callable
+        `mdps_chain`, or a function with its signature.
+    timesteps : callable
+        timesteps(start, stride) -> list of ints.
+    lowest_start : int
+        The lowest start that `timesteps` takes.
+    first_timestep : int
+        The lowest timestep of the training draws.
+    judged_share : dict, layout of the folders -> float
+        The share of the image's side that is scored and judged: the centre.
+    shrink_mask : callable
+        shrink_mask(values of a true mask, size) -> bool array.
+    taken_from_released : frozenset of str
+        The rows whose released side this is.
     """
 
-    guidances: tuple[str, ...]
-    norm_over: str
-    weight_shape: tuple[int, int, int] | None
-    maxima_over: str
-    mask_from: str
-    paste: bool
-    below_start: bool
+    norm_guide: Callable
+    other_guides: dict[str, Callable]
+    sample: Callable
+    weight: Callable
+    fuse: Callable
+    threshold_from_test: Callable | None
+    chain: Callable
+    timesteps: Callable
+    lowest_start: int
     first_timestep: int
     judged_share: dict[str, float]
-    bilinear_masks: bool
+    shrink_mask: Callable
+    taken_from_released: frozenset[str]
+
+    @property
+    def guides(self):
+        """All guides by name."""
+        return {"norm": self.norm_guide, **self.other_guides}
+
+    @property
+    def share_batches(self):
+        """Whether the images of a batch change each other's results, so that the batch size matters."""
+        return not self.taken_from_released.isdisjoint({"norm", "fusion"})
 
 
-RULES = {
-    "paper": Rules(
-        guidances=("norm", "squared_norm", "moment_matched"),
-        norm_over="image",
-        weight_shape=None,
-        maxima_over="image",
-        mask_from="held-out good images",
-        paste=False,
-        below_start=False,
-        first_timestep=0,
-        judged_share={"mvtec": 1.0, "btad": 1.0},
-        bilinear_masks=False,
+class Row(NamedTuple):
+    """One difference: its number in the README, both sides in words, and the fields of `Rules` on both sides."""
+
+    number: int
+    paper_says: str
+    released_says: str
+    paper: dict[str, Any]
+    released: dict[str, Any]
+
+
+ROWS = {
+    "guidance": Row(
+        1,
+        "guidance by the norm (default), by the squared norm (as printed), or moment-matched, which keeps the variance that both drop",
+        "guidance by the norm",
+        {"other_guides": {name: guide for name, guide in GUIDES.items() if name != "norm"}},
+        {"other_guides": {}},
     ),
-    "released": Rules(
-        guidances=("norm",),
-        norm_over="batch",
-        weight_shape=(256, 256, 3),
-        maxima_over="batch",
-        mask_from="test set",
-        paste=True,
-        below_start=True,
-        first_timestep=1,
-        judged_share={"mvtec": 224 / 256, "btad": 1.0},
-        bilinear_masks=True,
+    "norm": Row(
+        2,
+        "one norm an image",
+        "one norm over the batch: guidance shrinks as 1 / sqrt(batch)",
+        {"norm_guide": norm_guide, "sample": posterior_samples},
+        {"norm_guide": released.batch_norm_guide, "sample": released.one_sample_a_batch},
+    ),
+    "strength": Row(
+        3,
+        "a strength without units: w = strength sqrt(H W C) of the image at hand",
+        "one w at every image size: w = strength sqrt(256 x 256 x 3)",
+        {"weight": guidance_weight},
+        {"weight": lambda strength, shape: guidance_weight(strength, AUTHORS_SHAPE)},
+    ),
+    "fusion": Row(
+        4,
+        "pixel and feature map are fused by their maxima in one image",
+        "they are fused by their maxima over the batch",
+        {"fuse": fuse},
+        {"fuse": released.fuse_by_batch},
+    ),
+    "mask": Row(
+        5,
+        "held-out good images set the mask's threshold",
+        "the least and the largest map value of the whole test set set it",
+        {"threshold_from_test": None},
+        {"threshold_from_test": released.released_threshold},
+    ),
+    "normal_pixels": Row(
+        6,
+        "Eq. (10): on normal pixels the chain ends at the test image exactly",
+        "normal pixels are replaced by the test image under one noise, and agree only roughly",
+        {"chain": mdps_chain},
+        {"chain": released.released_chain},
+    ),
+    "start": Row(
+        7,
+        "the first network call is at the timestep that the start is noised to",
+        "the first network call is up to one stride below it",
+        {"timesteps": visited_timesteps, "lowest_start": 0},
+        {"timesteps": released.released_timesteps, "lowest_start": 1},
+    ),
+    "timesteps": Row(
+        8,
+        "training draws t from 0 .. 999",
+        "training draws t from 1 .. 999",
+        {"first_timestep": 0},
+        {"first_timestep": 1},
+    ),
+    "judging": Row(
+        12,
+        "whole maps are judged; true masks are resized to their nearest neighbours",
+        "of MVTec AD the central 224 of 256 pixels are judged; true masks are resized bilinearly, and then all above 0 counts",
+        {"judged_share": {"mvtec": 1.0, "btad": 1.0}, "shrink_mask": nearest_mask},
+        {"judged_share": {"mvtec": 224 / 256, "btad": 1.0}, "shrink_mask": bilinear_mask},
     ),
 }
 
 
+def resolve_rules(rules, rules_except=""):
+    """Turn the settings `rules` and `rules_except` into Rules.
+
+    Parameters
+    ----------
+    rules : {"paper", "released"}
+    rules_except : str
+        Names of rows in ROWS, commas between, that take the other side.
+
+    Returns
+    -------
+    Rules
+
+    Raises
+    ------
+    InputError
+        If there is no such side or no such row.
+    """
+    if rules not in SIDES:
+        raise InputError(f"rules is {rules!r}; choose one of {', '.join(SIDES)}")
+    excepted = {name.strip() for name in rules_except.split(",")} - {""}
+    unknown = sorted(excepted - ROWS.keys())
+    if unknown:
+        raise InputError(f"rules_except names {', '.join(map(repr, unknown))}; choose from {', '.join(ROWS)}")
+    taken = frozenset(excepted if rules == "paper" else ROWS.keys() - excepted)
+    fields = {}
+    for name, row in ROWS.items():
+        fields |= row.released if name in taken else row.paper
+    return Rules(**fields, taken_from_released=taken)
+
+
 def leaks(config):
-    """How the result of one test image depends on other test images under this Config, a plain sentence each; none by the paper's rules."""
-    rules, batched = RULES[config.rules], config.batch_size > 1
+    """Say how the result of one test image depends on other test images.
+
+    Parameters
+    ----------
+    config : Config
+
+    Returns
+    -------
+    list of str
+        A sentence each; none under the paper's rules.
+    """
+    taken, batched = config.resolved_rules().taken_from_released, config.batch_size > 1
     batch = f"the {config.batch_size} test images that share a batch, in the order of their names"
     sentences = []
-    if batched and rules.norm_over == "batch":
+    if batched and "norm" in taken and config.guidance == "norm":
         sentences.append(
             f"Guidance is divided by one norm over {batch}: how well one image fits changes how the others are guided (row 2)."
         )
-    if batched and rules.maxima_over == "batch":
+    if batched and "fusion" in taken:
         sentences.append(
             f"Pixel and feature maps are fused by their maxima over {batch}: a strong defect changes the maps of others (row 4)."
         )
-    if config.masked and rules.mask_from == "test set":
+    if config.masked and config.mask_threshold is None and "mask" in taken:
         sentences.append(
-            "The mask's threshold lies between the least and the largest value of the stage-1 maps of the whole test set: every test image "
-            "has a say in every mask, and so in the decision's threshold, since held-out good images are masked by it, too (row 5)."
+            "The mask's threshold lies between the least and the largest value of the guided maps of the whole test set: every test image "
+            "changes every mask, and so the decision's threshold too, since held-out good images are masked by it (row 5)."
         )
     return sentences

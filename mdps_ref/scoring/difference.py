@@ -1,4 +1,4 @@
-"""How far a posterior sample is from the test image, pixel by pixel: the pixel map, the feature map, and both as one."""
+"""Difference maps: how far a posterior sample is from the test image, pixel by pixel, in pixel values, in features, and in both."""
 
 import numpy as np
 
@@ -9,24 +9,65 @@ IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 
 
 def absolute_difference(x_0, y):
-    """The mean over channels of |x_0 - y|, in units of pixel values ([-1, 1]).  Shapes: (N, H, W, C) -> (N, H, W)."""
+    """Mean over channels of |x_0 - y|, in pixel values ([-1, 1]).
+
+    Parameters
+    ----------
+    x_0, y : array, (..., C)
+
+    Returns
+    -------
+    array, (...)
+    """
     return abs(x_0 - y).mean(axis=-1)
 
 
 def pixel_map(x_0, y):
-    """The mean over channels of |N(x_0) - N(y)|, where N takes [-1, 1] to [0, 1], then to ImageNet's mean and deviation.
+    """Pixel map: how far two images are apart, pixel by pixel.
 
-    Eq: E15 (the authors' code, there called MSE).  The mean cancels.  Shapes: (N, H, W, 3) -> (N, H, W).  Range: 0 to about 4.5.
+    Parameters
+    ----------
+    x_0, y : array, (N, H, W, 3)
+        In [-1, 1].
+
+    Returns
+    -------
+    array, (N, H, W)
+        0 to about 4.5.
+
+    Equation
+    --------
+    E15 : i = mean over channels of |N(x_0) - N(y)|, where N takes [-1, 1] to [0, 1], then to ImageNet's mean and deviation
+
+    Notes
+    -----
+    The mean cancels. The authors' code calls it MSE.
     """
     deviation = to_device(IMAGENET_DEVIATION.astype(y.dtype), array_module(x_0, y))
     return absolute_difference(x_0 / (2 * deviation), y / (2 * deviation))
 
 
 def feature_map(features_x, features_y, size):
-    """The sum over layers of 1 - cos between the features of both images, pooled 3 x 3 and enlarged to the image.
+    """Feature map: how far the features of two images point apart.
 
-    Eq: E16 (the authors' code, there called LPIPS).  features_x, features_y: lists of (N, h, w, C), an array a layer, as an
-    extractor gives them.  Shapes: size is (H, W) -> (N, H, W).  Range: 0 to 2 a layer.
+    Parameters
+    ----------
+    features_x, features_y : list of arrays, (N, h, w, C), one a layer
+    size : (int, int)
+        (H, W) of the image.
+
+    Returns
+    -------
+    array, (N, H, W)
+        0 to 2 a layer.
+
+    Equation
+    --------
+    E16 : f = sum over layers of 1 - cos(pool(F(x_0)), pool(F(y))), pooled 3 x 3, enlarged to the image bilinearly
+
+    Notes
+    -----
+    The authors' code calls it LPIPS.
     """
     total = 0.0
     for a, b in zip(features_x, features_y, strict=True):
@@ -38,9 +79,16 @@ def feature_map(features_x, features_y, size):
 
 
 def cosine_similarity(a, b):
-    """The cosine of the angle between two features, pixel by pixel; 1 where both are 0.  Shapes: (N, h, w, C) -> (N, h, w), float64.
+    """Cosine of the angle between two feature vectors, pixel by pixel; 1 if they are equal.
 
-    Summed in float64: the distance, 1 less a cosine of nearly 1, would keep few of float32's digits.
+    Parameters
+    ----------
+    a, b : array, (N, h, w, C)
+
+    Returns
+    -------
+    array, (N, h, w), float64
+        Summed in float64: 1 minus a cosine near 1 would keep few of float32's digits.
     """
     xp = array_module(a, b)
     dot, length_a, length_b = ((p * q).sum(axis=-1, dtype=np.float64) for p, q in ((a, b), (a, a), (b, b)))
@@ -48,28 +96,68 @@ def cosine_similarity(a, b):
     return xp.where(same, 1.0, dot / xp.maximum(xp.sqrt(length_a * length_b), 1e-12))
 
 
-def fuse(pixels, features, eta, over="image"):
-    """features + eta max(features) / max(pixels) pixels, both maxima of one image; a pixel map of zeros adds nothing.
+def fuse(pixels, features, pixel_weight):
+    """Add the pixel map to the feature map, scaled so that its maximum is `pixel_weight` times that of the feature map.
 
-    Eq: E17.  Shapes: (N, H, W) -> the same.  eta: the weight of the pixels.
-    over: "image", or "batch" for the maxima of all images, as in the authors' code: the pixels of one that differs little weigh less.
+    Both maxima are those of one image. A pixel map of zeros adds nothing.
+
+    Parameters
+    ----------
+    pixels, features : array, (N, H, W)
+    pixel_weight : float, 0 or more
+
+    Returns
+    -------
+    array, (N, H, W)
+
+    Equation
+    --------
+    E17 : fused = features + pixel_weight max(features) / max(pixels) pixels
     """
-    axes = (1, 2) if over == "image" else (0, 1, 2)
-    highest_pixel = pixels.max(axis=axes, keepdims=True)
-    highest_feature = features.max(axis=axes, keepdims=True)
-    return features + eta * highest_feature * pixels / (highest_pixel + (highest_pixel == 0))
+    highest_pixel = pixels.max(axis=(1, 2), keepdims=True)
+    highest_feature = features.max(axis=(1, 2), keepdims=True)
+    return features + pixel_weight * highest_feature * pixels / (highest_pixel + (highest_pixel == 0))
 
 
 def smooth(maps, sigma):
-    """Gaussian smoothing, cut off at 4 sigma, the border mirrored.  Eq: E18.  Shapes: (N, H, W) -> the same.  sigma in pixels."""
+    """Smooth maps by a Gaussian that is cut off at 4 sigma; the border is mirrored.
+
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+    sigma : float, pixels
+
+    Returns
+    -------
+    array, (N, H, W)
+
+    Equation
+    --------
+    E18 : smoothed = G_sigma * map, G_sigma the normalised Gaussian kernel, applied along the rows and along the columns
+    """
     h, w = maps.shape[1:]
     return along_both_axes(maps[..., None], gaussian_matrix(h, sigma), gaussian_matrix(w, sigma))[..., 0]
 
 
-def difference_map(x_0, y, features, *, eta, sigma, over="image"):
-    """The anomaly map of one posterior sample an image: half the smoothed sum of the feature map and the pixel map.
+def difference_map(x_0, y, features, *, pixel_weight, sigma, fuse=fuse):
+    """Anomaly map of one posterior sample an image: half the smoothed, fused map.
 
-    features(images) -> a list of (N, h, w, C).  over: see `fuse`.  Shapes: x_0, y (N, H, W, 3) -> (N, H, W).
+    Parameters
+    ----------
+    x_0, y : array, (N, H, W, 3)
+        The samples and the test images, in [-1, 1].
+    features : callable
+        features(images) -> list of arrays, (N, h, w, C), one a layer.
+    pixel_weight : float
+        The weight of the pixel map against the feature map.
+    sigma : float, pixels
+        Of the smoothing.
+    fuse : callable
+        fuse(pixels, features, pixel_weight) -> array, (N, H, W).
+
+    Returns
+    -------
+    array, (N, H, W)
     """
-    fused = fuse(pixel_map(x_0, y), feature_map(features(x_0), features(y), y.shape[1:3]), eta, over)
+    fused = fuse(pixel_map(x_0, y), feature_map(features(x_0), features(y), y.shape[1:3]), pixel_weight)
     return smooth(fused, sigma) / 2

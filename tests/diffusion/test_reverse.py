@@ -59,9 +59,9 @@ def test_the_stochastic_step_is_ddpms_posterior_at_tweedies_estimate(t, s):
 
 
 @pytest.mark.equation("E07")
-def test_without_stochasticity_the_same_noise_is_put_back():
+def test_with_eta_0_the_same_noise_is_put_back():
     x_0, eps = normal(4), normal(4, seed=1)
-    x_s = ddim_step(q_sample(x_0, eps, alpha_bar(500)), eps, normal(4), alpha_bar(500), alpha_bar(100), stochasticity=0.0)
+    x_s = ddim_step(q_sample(x_0, eps, alpha_bar(500)), eps, normal(4), alpha_bar(500), alpha_bar(100), ddim_eta=0.0)
     np.testing.assert_allclose(x_s, q_sample(x_0, eps, alpha_bar(100)), rtol=1e-11)
 
 

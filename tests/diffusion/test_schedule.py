@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mdps_ref.diffusion.schedule import STEPS, alpha_bar, cumulative_alphas, linear_betas, released_timesteps, visited_timesteps
+from mdps_ref.diffusion.schedule import STEPS, alpha_bar, cumulative_alphas, linear_betas, visited_timesteps
 
 
 @pytest.mark.equation("E01")
@@ -48,22 +48,7 @@ def test_the_chain_starts_where_it_says_and_ends_clean(start, stride):
     assert set(np.diff(visited[:-1])) <= {-stride}
 
 
-@pytest.mark.equation("E02")
-@pytest.mark.parametrize("steps, first", [(150, 140), (200, 180), (250, 240), (1, 0), (20, 0), (21, 20), (999, 980)])
-def test_the_released_chain_calls_the_network_first_below_its_start_and_last_at_0(steps, first):
-    """Row 7: both chains take an image that is noised to `steps`; the paper's calls the network there first."""
-    released = released_timesteps(steps, 20)
-    assert released == [*range(first, -1, -20), -1] and released[-2] == 0
-    assert released[0] < steps == visited_timesteps(steps, 20)[0]
-
-
 @pytest.mark.parametrize("start, stride", [(1000, 20), (-1, 20), (50, 0)])
 def test_no_chain_outside_the_schedule(start, stride):
     with pytest.raises(ValueError, match="a chain starts at"):
         visited_timesteps(start, stride)
-
-
-@pytest.mark.parametrize("steps, skip", [(1000, 20), (0, 20), (50, 0)])
-def test_no_released_chain_outside_the_schedule(steps, skip):
-    with pytest.raises(ValueError, match="a chain of the released code"):
-        released_timesteps(steps, skip)

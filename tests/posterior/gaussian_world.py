@@ -84,21 +84,21 @@ class GaussianWorld:
         guide = (1 - level) ** 0.5 * jacobian[seen].T @ np.linalg.inv(of_estimate + variance)
         return noise + guide @ jacobian[seen], offset + (x0_offset - y)[..., seen] @ guide.T
 
-    def chain_moments(self, y, mask, timesteps, weight):
-        """Mean and covariance of what the MDPS chain ends at, carried through its affine steps.
+    def chain_moments(self, y, mask, timesteps, weight, ddim_eta=1.0):
+        """Mean and covariance of the MDPS chain's x_0, carried through its affine steps.
 
         y: (..., size).  mask: (size), 1 = suspected.  Guidance is weight * grad || y - x0_hat ||^2.
         """
-        return self.carried(y, timesteps, lambda t: self.mdps_noise_map(t, y, mask, weight))
+        return self.carried(y, timesteps, lambda t: self.mdps_noise_map(t, y, mask, weight), ddim_eta)
 
-    def carried(self, y, timesteps, noise_map):
+    def carried(self, y, timesteps, noise_map, ddim_eta=1.0):
         """Mean (..., size) and covariance (size, size) of a DDIM chain from y (..., size) noised to its end, for any affine noise."""
         identity, start = np.eye(self.size), alpha_bar(timesteps[0])
         mean, covariance = start**0.5 * y, (1 - start) * identity
         for t, s in itertools.pairwise(timesteps):
             a, b = alpha_bar(t), alpha_bar(s)
             eps, eps_offset = noise_map(t)
-            c1 = ((1 - a / b) * (1 - b) / (1 - a)) ** 0.5
+            c1 = ddim_eta * ((1 - a / b) * (1 - b) / (1 - a)) ** 0.5
             on_eps = (1 - b - c1**2) ** 0.5 - b**0.5 * (1 - a) ** 0.5 / a**0.5
             step = (b / a) ** 0.5 * identity + on_eps * eps
             mean, covariance = mean @ step.T + on_eps * eps_offset, step @ covariance @ step.T + c1**2 * identity

@@ -1,4 +1,4 @@
-"""E09, E13: the exact p(x_0 | y) of a Gaussian world by independent means, and how far the MDPS chain is from it."""
+"""E09, E13: the exact p(x_0 | y) of a Gaussian world, checked by independent means, and how far the MDPS chain is from it."""
 
 import importlib.util
 import math
@@ -9,7 +9,7 @@ import pytest
 
 from mdps_ref.diffusion.schedule import visited_timesteps
 from mdps_ref.posterior.observation import MaskedObservation
-from mdps_ref.posterior.sampler import posterior_chain
+from mdps_ref.posterior.sampler import mdps_chain, prior_denoiser
 
 spec = importlib.util.spec_from_file_location("gaussian_world", pathlib.Path(__file__).with_name("gaussian_world.py"))
 gaussian_world = importlib.util.module_from_spec(spec)
@@ -23,7 +23,7 @@ ONES, SUSPECTED = np.ones(8), MASK == 1
 
 
 def observed(count, sigma, mask=MASK, world=WORLD, seed=5):
-    """Clean images and what Eq. (7) makes of them, by the library.  sigma inf: what y says there is anything at all."""
+    """Clean images, and y drawn from them by the library's Eq. (7). For sigma inf y says nothing on m = 1, so any noise will do."""
     rng = np.random.default_rng(seed)
     x_0 = rng.multivariate_normal(world.mean, world.covariance, count)
     noise = rng.standard_normal(x_0.shape)
@@ -157,7 +157,8 @@ def test_the_librarys_chain_with_that_noise_is_the_one_measured():
         return (x_t.reshape(-1, 8) @ matrix.T + offset).reshape(x_t.shape)
 
     shaped = y.reshape(1, 2, 2, 2)
-    mean, covariance = WORLD.moments_of(lambda draw: posterior_chain(predict_noise, shaped, None, timesteps, draw), len(timesteps))
+    denoise = prior_denoiser(predict_noise)
+    mean, covariance = WORLD.moments_of(lambda draw: mdps_chain(denoise, shaped, None, 999, timesteps, draw), len(timesteps))
     by_hand = WORLD.carried(y, timesteps, lambda t: WORLD.exact_noise_map(t, y, MASK, 0.5))
     np.testing.assert_allclose(mean, by_hand[0][0], atol=1e-9)
     np.testing.assert_allclose(covariance, by_hand[1], atol=1e-9)

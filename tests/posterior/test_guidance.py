@@ -8,7 +8,17 @@ import pytest
 from mdps_ref.diffusion.reverse import tweedie
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.nn.unet import UNetConfig, init_unet, unet
-from mdps_ref.posterior.guidance import guidance_weight, guided_noise, misfit_gradient, noise_towards, posterior_score
+from mdps_ref.posterior.guidance import (
+    guidance_weight,
+    guided_noise,
+    misfit_gradient,
+    noise_towards,
+    norm_guide,
+    posterior_score,
+    squared_norm_guide,
+    twice_residual,
+    unit_residual,
+)
 from mdps_ref.posterior.observation import MaskedObservation
 
 CONFIG = UNetConfig(image_size=4, base_channels=4, multipliers=(1, 2), attention_sizes=(2,), heads=2, groups=2)
@@ -73,23 +83,34 @@ def test_the_posterior_score_is_that_of_bayes_in_a_gaussian_world():
     np.testing.assert_allclose(posterior_score(eps, gradient, 1 / (2 * sigma**2), level), exact, rtol=1e-12)
 
 
+def slope(misfit, x, t, y, step, h=1e-6):
+    """How fast misfit(x0_hat - y), a number an image, grows along `step`, by central differences."""
+    ends = [misfit(tweedie(x + s * h * step, predict(x + s * h * step, t), alpha_bar(t[0])) - y).sum() for s in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * h)
+
+
 @pytest.mark.equation("E10")
-@pytest.mark.parametrize("kind, misfit", [("norm", lambda r: np.sqrt((r * r).sum())), ("squared_norm", lambda r: (r * r).sum())])
-def test_the_misfits_gradient_by_central_differences(kind, misfit):
-    x, y, t, h = normal(1, 4, 4, 3), normal(1, 4, 4, 3, seed=1), 300, 1e-6
-    level = alpha_bar(t)
-    _, gradient = misfit_gradient(predict, x, np.array([t]), y, level, kind)
+@pytest.mark.parametrize(
+    "cotangent, misfit",
+    [
+        (unit_residual, lambda r: np.sqrt((r * r).sum(axis=(1, 2, 3)))),
+        (twice_residual, lambda r: (r * r).sum(axis=(1, 2, 3))),
+    ],
+)
+def test_the_misfits_gradient_by_central_differences(cotangent, misfit):
+    """Of the sum over three images, so that a norm over the batch is caught."""
+    x, y, t = normal(3, 4, 4, 3), normal(3, 4, 4, 3, seed=1), np.array([300] * 3)
+    _, gradient = misfit_gradient(predict, x, t, y, alpha_bar(300), cotangent)
     for seed in range(4):
         step = normal(*x.shape, seed=10 + seed)
-        ends = [misfit(tweedie(x + s * h * step, predict(x + s * h * step, np.array([t])), level) - y) for s in (1, -1)]
-        assert (gradient * step).sum() == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-6)
+        assert (gradient * step).sum() == pytest.approx(slope(misfit, x, t, y, step), rel=1e-6)
 
 
 @pytest.mark.equation("E10")
 def test_the_norms_gradient_is_the_squared_norms_over_twice_the_norm():
     x, y, t = normal(3, 4, 4, 3), normal(3, 4, 4, 3, seed=1), np.array([300, 300, 300])
-    eps, of_norm = misfit_gradient(predict, x, t, y, alpha_bar(300), "norm")
-    same_eps, of_square = misfit_gradient(predict, x, t, y, alpha_bar(300), "squared_norm")
+    eps, of_norm = misfit_gradient(predict, x, t, y, alpha_bar(300), unit_residual)
+    same_eps, of_square = misfit_gradient(predict, x, t, y, alpha_bar(300), twice_residual)
     length = np.sqrt(((tweedie(x, eps, alpha_bar(300)) - y) ** 2).sum(axis=(1, 2, 3), keepdims=True))
     np.testing.assert_allclose(of_norm, of_square / (2 * length), rtol=1e-10)
     np.testing.assert_array_equal(eps, same_eps)
@@ -97,34 +118,19 @@ def test_the_norms_gradient_is_the_squared_norms_over_twice_the_norm():
 
 
 @pytest.mark.equation("E10")
-@pytest.mark.parametrize("norm_over", ["image", "batch"])
-def test_a_norm_runs_over_the_image_or_over_the_batch(norm_over):
-    """Row 2, by central differences of what is said to be differentiated: the sum of the images' norms, or the norm of all of them."""
-    x, y, t, h = normal(3, 4, 4, 3), normal(3, 4, 4, 3, seed=1), np.array([300] * 3), 1e-6
-    _, gradient = misfit_gradient(predict, x, t, y, alpha_bar(300), norm_over=norm_over)
-    axes = (1, 2, 3) if norm_over == "image" else None
-
-    def misfit(x):
-        return np.sqrt(((tweedie(x, predict(x, t), alpha_bar(300)) - y) ** 2).sum(axis=axes)).sum()
-
-    for seed in range(4):
-        step = normal(*x.shape, seed=10 + seed)
-        assert (gradient * step).sum() == pytest.approx((misfit(x + h * step) - misfit(x - h * step)) / (2 * h), rel=1e-6)
-
-
-@pytest.mark.equation("E10")
-def test_a_norm_over_the_batch_is_that_of_one_image_where_there_is_one():
-    x, y, t = normal(1, 4, 4, 3), normal(1, 4, 4, 3, seed=1), np.array([300])
-    for a, b in zip(*(misfit_gradient(predict, x, t, y, 0.5, norm_over=over) for over in ("image", "batch")), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
-
-
-@pytest.mark.equation("E10")
-def test_an_image_that_fits_is_not_pulled():
+def test_an_image_that_fits_is_not_guided():
     x, level = normal(1, 4, 4, 3), alpha_bar(300)
     y = tweedie(x, predict(x, np.array([300])), level)
-    _, gradient = misfit_gradient(predict, x, np.array([300]), y, level)
+    _, gradient = misfit_gradient(predict, x, np.array([300]), y, level, unit_residual)
     np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.equation("E10", "E11")
+@pytest.mark.parametrize("guide, cotangent", [(norm_guide, unit_residual), (squared_norm_guide, twice_residual)])
+def test_a_guide_adds_its_gradient_to_the_predicted_noise(guide, cotangent):
+    x, y, level = normal(2, 4, 4, 3), normal(2, 4, 4, 3, seed=1), alpha_bar(300)
+    eps, gradient = misfit_gradient(predict, x, np.array([300, 300]), y, level, cotangent)
+    np.testing.assert_allclose(guide(predict, y, 0.8)(x, 300), eps + 0.8 * (1 - level) ** 0.5 * gradient, rtol=1e-12)
 
 
 @pytest.mark.equation("E11")

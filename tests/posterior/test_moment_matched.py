@@ -1,4 +1,4 @@
-"""The better-founded guidance, against E[eps | x_t, y] of a Gaussian world, which the default only approximates."""
+"""E10: moment-matched guidance against E[eps | x_t, y] of a Gaussian world, which the default guide only approximates."""
 
 import importlib.util
 import pathlib
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mdps_ref.diffusion.schedule import alpha_bar
+from mdps_ref.posterior import guidance
 from mdps_ref.posterior.guidance import conjugate_gradients, guided_noise, moment_matched_gradient, noise_towards
-from mdps_ref.posterior.sampler import masked_noise, posterior_samples
+from mdps_ref.posterior.sampler import mdps_denoiser
 
 spec = importlib.util.spec_from_file_location("gaussian_world", pathlib.Path(__file__).with_name("gaussian_world.py"))
 gaussian_world = importlib.util.module_from_spec(spec)
@@ -42,21 +43,22 @@ def test_with_enough_steps_it_is_the_exact_conditional_noise(t, mask):
     assert distance(moment_matched(t, mask, 20), t, mask) < 1e-6
 
 
-@pytest.mark.equation("E13")
+@pytest.mark.equation("E10", "E13")
 @pytest.mark.parametrize("t", [300, 999])
 def test_three_steps_are_nearer_than_the_squared_norm(t):
-    three = masked_noise(WORLD.predict_noise, X_T, t, Y, MASK, 1 / (2 * SIGMA**2), "moment_matched")
+    def eps_phi(guide):
+        return mdps_denoiser(guide(WORLD.predict_noise, Y, 1 / (2 * SIGMA**2), MASK), Y, MASK)(X_T, t)
+
+    three, squared = eps_phi(guidance.moment_matched_guide), eps_phi(guidance.squared_norm_guide)
     np.testing.assert_allclose(three, moment_matched(t, MASK, 3), rtol=1e-12)
-    squared = masked_noise(WORLD.predict_noise, X_T, t, Y, MASK, 1 / (2 * SIGMA**2), "squared_norm")
     assert 1e-3 < distance(three, t, MASK) < distance(squared, t, MASK)
 
 
-def test_images_are_alone_in_it():
-    y = np.random.default_rng(1).standard_normal((3, *SHAPE))
-    arguments = {"seed": 0, "purpose": "test", "weight": 0.7, "guidance": "moment_matched"}
-    together = posterior_samples(WORLD.predict_noise, y, ["a", "b", "c"], None, [200, 100, -1], 1, **arguments)
-    alone = posterior_samples(WORLD.predict_noise, y[1:2], ["b"], None, [200, 100, -1], 1, **arguments)
-    np.testing.assert_allclose(together[1:2], alone, rtol=1e-6)
+@pytest.mark.equation("E10")
+def test_no_mask_is_a_mask_of_ones_for_the_guide():
+    none, ones = (guidance.moment_matched_guide(WORLD.predict_noise, Y, 0.7, mask)(X_T, 300) for mask in (None, np.ones_like(MASK)))
+    np.testing.assert_array_equal(none, ones)
+    assert abs(guidance.moment_matched_guide(WORLD.predict_noise, Y, 0.7, MASK)(X_T, 300) - none).max() > 1e-3
 
 
 def test_conjugate_gradients_solve_one_system_an_image():
