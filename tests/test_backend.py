@@ -1,4 +1,4 @@
-"""The array module against a pretend device, and the random streams against their key and the normal law."""
+"""The array module with a pretend device; random streams: their keys, independence and normal moments."""
 
 import importlib
 import itertools
@@ -13,7 +13,7 @@ from mdps_ref import backend
 
 @pytest.fixture
 def device(monkeypatch):
-    """A pretend array module "device", whose ndarray holds its values on the other side of `get`."""
+    """A pretend array module "device", whose ndarray gives its values only through `get`."""
 
     class ndarray:
         def __init__(self, values):
@@ -73,14 +73,14 @@ def test_arrays_go_to_the_device_and_come_back(device):
 
 
 def cupy_that(count):
-    """A pretend CuPy whose count of devices is asked by calling `count`."""
+    """A pretend CuPy that calls `count` to count its devices."""
     runtime = types.SimpleNamespace(getDeviceCount=count)
     return types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
 
 
 @pytest.fixture
 def install(monkeypatch):
-    """install(cupy): let the import of cupy give this module, or raise this error."""
+    """install(cupy): the import of cupy returns this module, or raises this error."""
 
     def importing(cupy):
         def import_module(name):
@@ -131,7 +131,7 @@ def test_an_unknown_backend_is_refused(fails_with):
 
 # Random streams
 
-KEY = (3, "stage 1", "test/good/000", 2)
+KEY = (3, "guided", "test/good/000", 2)
 
 
 def test_the_same_key_gives_the_same_numbers():
@@ -141,14 +141,14 @@ def test_the_same_key_gives_the_same_numbers():
 
 
 def test_no_parts_of_the_key_can_be_confused():
-    keys = [KEY, (4, *KEY[1:]), (3, "stage 2", *KEY[2:]), (*KEY[:2], "test/good/001", 2), (*KEY[:3], 3)]
+    keys = [KEY, (4, *KEY[1:]), (3, "mdps", *KEY[2:]), (*KEY[:2], "test/good/001", 2), (*KEY[:3], 3)]
     keys += [(3, "", "", 0), (3, "a", "", 0), (3, "", "a", 0), (3, "a, b", "", 0), (3, "a", "b", 0), (30, "", "", 0), (3, "", "", 30)]
     assert len({backend.random_stream(*key).random() for key in keys}) == len(keys)
 
 
 def test_streams_are_uncorrelated():
-    """Of 45 pairs of streams that differ in one step of one part, no correlation is past 5 standard deviations."""
-    streams = np.array([backend.random_stream(0, "stage 1", "a", sample).standard_normal(4000) for sample in range(10)])
+    """No correlation between 45 pairs of streams exceeds 5 standard deviations; the streams' keys differ by the sample alone."""
+    streams = np.array([backend.random_stream(0, "guided", "a", sample).standard_normal(4000) for sample in range(10)])
     correlation = np.corrcoef(streams) - np.eye(10)
     assert abs(correlation).max() < 5 / np.sqrt(4000)
 
@@ -156,7 +156,7 @@ def test_streams_are_uncorrelated():
 def test_a_stream_does_not_see_the_draws_of_others():
     alone = backend.random_stream(*KEY).random(6)
     np.random.seed(1)
-    mine, other = backend.random_stream(*KEY), backend.random_stream(3, "stage 2")
+    mine, other = backend.random_stream(*KEY), backend.random_stream(3, "mdps")
     parts = []
     for _ in range(3):
         other.standard_normal(17)

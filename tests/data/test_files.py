@@ -1,4 +1,4 @@
-"""Whole files: after every way to fail, the old bytes stand, nothing lies beside them, and one line says what happened."""
+"""Whole files: after every failure the old file is unchanged, no other file is left, and the error is one line."""
 
 import errno
 import io
@@ -85,7 +85,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch, fails_with):
 
 
 def test_a_disk_that_is_full_only_at_the_flush_leaves_the_old_file(path, fails_with):
-    """Writes are buffered, so a full disk may show as late as the flush; /dev/full is one that does."""
+    """Writes are buffered, so a full disk may raise its error as late as the flush, as /dev/full does."""
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     path.with_name("scores.csv.part").symlink_to("/dev/full")

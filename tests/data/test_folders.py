@@ -1,4 +1,4 @@
-"""Folders of tiny real images, written here: what is found in them, and one line for every error."""
+"""Folders of tiny image files: what is found in them, and one line for every error."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
 
 
 def write(path, pixels=128, **options):
-    """Save an array, a Pillow image, or a grey value as an image file, its folders made."""
+    """Save an array, a Pillow image or a grey value as an image file, and make its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((8, 8), pixels, np.uint8) if isinstance(pixels, int) else pixels
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
@@ -22,7 +22,7 @@ def write(path, pixels=128, **options):
 
 @pytest.fixture
 def nut(tmp_path):
-    """A category "nut" of every kind of file, in an order of creation that is not the sorted one."""
+    """A category "nut" with every kind of file, created in an unsorted order."""
     for name in ("train/good/010.png", "train/good/002.JPG", "train/good/001.png"):
         write(tmp_path / "nut" / name)
     for name in ("test/good/000.png", "test/crack/001.png", "test/crack/000.png", "test/colour/003.png", "test/colour/a.b.png"):
@@ -118,7 +118,7 @@ def test_two_images_of_one_name_would_share_their_noise(nut, fails_with):
 
 @pytest.fixture
 def btad(tmp_path):
-    """A category "01" as BTAD has them, and what it has in "03": masks of the images' own suffix."""
+    """A category "01" of BTAD. Masks may have their image's suffix, as in BTAD's category "03"."""
     for name in ("train/ok/0001.bmp", "train/ok/0000.bmp", "test/ok/0000.BMP", "test/ko/0002.bmp", "test/ko/0001.bmp", "test/ko/0000.png"):
         write(tmp_path / "01" / name)
     for name in ("ko/0000.png", "ko/0001_mask.BMP", "ok/0000.png"):
@@ -210,16 +210,13 @@ def test_split_depends_on_the_seed_and_on_nothing_else():
     assert held_out != items[: len(held_out)]
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
-def test_a_share_that_cannot_be_held_out(share, fails_with):
-    with fails_with(str(share), "between 0 and 1"):
-        folders.split_held_out(good_items(4), share, seed=0)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_too_few_images_to_split(count, fails_with):
-    with fails_with(str(count), "at least 2"):
-        folders.split_held_out(good_items(count), 0.2, seed=0)
+def test_what_cannot_be_split(fails_with):
+    for share in (0, 1, -0.5, float("nan")):
+        with fails_with(str(share), "between 0 and 1"):
+            folders.split_held_out(good_items(4), share, seed=0)
+    for count in (0, 1):
+        with fails_with(str(count), "at least 2"):
+            folders.split_held_out(good_items(count), 0.2, seed=0)
 
 
 @pytest.mark.skipif(not (SHARED / "mvtec_leather_subset").is_dir(), reason=f"{SHARED} holds no mvtec_leather_subset")

@@ -1,4 +1,4 @@
-"""The reader of images and masks against tiny real files of every kind, written here; values by closed form."""
+"""Images and masks read from tiny files of every kind, against values in closed form."""
 
 import struct
 
@@ -10,7 +10,7 @@ from mdps_ref.data import folders, images
 
 
 def write(path, pixels=128, **options):
-    """Save an array, a Pillow image, or a grey value as an image file, its folders made."""
+    """Save an array, a Pillow image or a grey value as an image file, and make its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((8, 8), pixels, np.uint8) if isinstance(pixels, int) else pixels
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
@@ -221,14 +221,6 @@ def test_a_decompression_bomb(tmp_path, monkeypatch, limit, fails_with):
 # Masks
 
 
-def test_a_mask_is_where_any_value_is_above_zero(tmp_path):
-    pixels = np.zeros((8, 8), np.uint8)
-    pixels[2, 3], pixels[5, 6] = 1, 255
-    mask = images.load_mask(write(tmp_path / "m.png", pixels), 8, (8, 8))
-    assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, pixels > 0)
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_mask_modes(tmp_path, mode):
     expected = np.zeros((8, 8), bool)
@@ -238,10 +230,12 @@ def test_mask_modes(tmp_path, mode):
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
-def test_one_channel_of_a_colour_mask_is_enough(tmp_path, channel):
+def test_a_mask_is_where_any_channel_is_above_zero(tmp_path, channel):
     pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[1, 2, channel] = 1
-    np.testing.assert_array_equal(images.load_mask(write(tmp_path / "m.png", pixels), 8, (8, 8)), pixels.any(axis=-1))
+    pixels[1, 2, channel], pixels[5, 6, channel] = 1, 255
+    mask = images.load_mask(write(tmp_path / "m.png", pixels), 8, (8, 8))
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, pixels.any(axis=-1))
 
 
 def test_masks_are_resized_to_nearest_neighbours(tmp_path):
@@ -295,7 +289,7 @@ def test_a_pixel_grows_when_resized_bilinearly_and_never_to_its_nearest_neighbou
 
 
 def triangle(side, size):
-    """Loop-written: the weights of a bilinear filter that grows with the reduction.  Shapes: -> (size, side)."""
+    """Weights (size, side) of a bilinear filter that widens with the reduction, by loops."""
     scale = side / size
     reach = max(scale, 1)
     weights = np.zeros((size, side))

@@ -1,4 +1,4 @@
-"""The synthetic set: what is drawn is told by its random stream alone, and a mask says where an image leaves its clean twin.
+"""The synthetic set: its random stream determines an image, and a mask is where the image differs from its clean twin.
 
 The oracle throughout is the clean twin: the good image drawn from the same random stream, with the same noise.
 """
@@ -29,12 +29,12 @@ def stream(name):
 
 
 def difference(image, twin):
-    """Largest difference of a channel, in grey levels.  Shapes: (H, W, 3) twice -> (H, W)."""
+    """The largest difference of a channel, (H, W), in grey levels."""
     return abs(image.astype(int) - twin.astype(int)).max(axis=-1)
 
 
 def with_twin(category, defect, size, name):
-    """An image with a defect, its mask, and where and how far it differs from its clean twin."""
+    """An image with a defect, its mask, and its difference from the clean twin."""
     image, mask = draw_defect(category, defect, size, stream(name))
     return image, mask, difference(image, draw_good(category, size, stream(name)))
 
@@ -127,7 +127,7 @@ def shift_match(image, other):
 
 
 def test_bands_leave_no_seam(monkeypatch):
-    """However many rows are drawn at a time, and also where a band is cut off by the end of the image."""
+    """The number of rows drawn at a time does not matter, nor does a last band that is cut short."""
     for category in DEFECTS:
         banded = draw_good(category, 37, stream(0))
         monkeypatch.setattr(synthetic, "BAND", 37)

@@ -1,4 +1,4 @@
-"""MobileNet v1: its features against a twin that applies every norm by itself, and the real weights where they are."""
+"""MobileNet v1: its features against a twin with separate batch norms, and the real weights if they are there."""
 
 import importlib.util
 import pathlib
@@ -60,7 +60,7 @@ def test_an_image_does_not_see_its_neighbours(arrays):
 
 
 def test_without_its_last_kernel_the_last_block_is_no_layer(arrays):
-    """As in the file that the project uses: what is left of the 13th block, and the classifier, are passed over."""
+    """The project's file has a part of the 13th block, and the classifier; both are left out."""
     del arrays["conv_pw_13.kernel"]
     arrays |= {"conv_preds.kernel": np.zeros((1, 1, 8, 10)), "conv_preds.bias": np.zeros(10)}
     assert mobilenet_layers(arrays)[-1] == "conv_pw_12"
@@ -97,7 +97,7 @@ def real_weights():
 
 
 def test_the_real_network_is_its_twin_and_its_features_are_in_use(real_weights):
-    """Most channels answer to some pixels of random images, none to all of them at the upper end."""
+    """The features of random images are neither all 0 nor all 6."""
     layers = ("conv_pw_1", "conv_pw_3", "conv_pw_5", "conv_pw_11", "conv_pw_12")
     features = mobilenet_features(real_weights, images(2, 64, 96, 3), layers)
     assert [f.shape[1:] for f in features] == [(32, 48, 64), (16, 24, 128), (8, 12, 256), (4, 6, 512), (2, 3, 1024)]
@@ -110,7 +110,7 @@ def test_the_real_network_is_its_twin_and_its_features_are_in_use(real_weights):
 
 
 def test_real_features_tell_textures_apart(real_weights):
-    """Two places in one texture are closer than two textures: smooth waves, fine stripes, rings, and random dots."""
+    """Two parts of one texture are more similar than two textures: smooth waves, fine stripes, rings and random dots."""
     rows, columns = np.mgrid[:96, :192] / 96
     textures = [
         np.sin(6 * rows + 9 * columns),

@@ -1,4 +1,4 @@
-"""ResNets: what their files tell, and their features against a twin that applies every norm by itself."""
+"""ResNets: their architecture from a state dict, and their features against a twin with separate batch norms."""
 
 import importlib.util
 import pathlib
@@ -30,7 +30,7 @@ def images(*shape):
 
 
 def named(name, layers=4):
-    """A state dict of the shapes of a named ResNet's first layers, of zeros that take no memory."""
+    """A state dict with the shapes of a named ResNet's first layers, made of zeros that take no memory."""
     block, parts = RESNETS[name]
     columns = zip(*parts[:layers], strict=True)
     shapes = small_networks.resnet_shapes(block, *(next(columns), 64, *columns))
@@ -116,7 +116,7 @@ def test_another_network_is_refused_by_name(given, asked, fails_with):
 
 
 def test_the_first_layers_alone_may_belong_to_either():
-    """Up to layer2, resnet50 and resnet101 are alike; a resnet34 is not."""
+    """Up to layer2, resnet50 and resnet101 are the same network."""
     for name in ("resnet50", "resnet101"):
         check_architecture(named("resnet50", layers=2), name)
 
@@ -128,7 +128,7 @@ def test_a_network_of_no_name_is_told_in_numbers(fails_with):
 
 
 def test_another_kind_of_block_is_another_network(fails_with):
-    """Even where all the numbers are a resnet50's."""
+    """Even if all numbers are those of a resnet50."""
     blocks, inside, c_out = zip(*RESNETS["resnet50"].layers, strict=True)
     shapes = small_networks.resnet_shapes("BasicBlock", blocks, 64, inside, c_out)
     with fails_with("not the weights of a resnet50", "BasicBlocks, 3 of 64 to 256", "Bottlenecks, 3 of 64 to 256"):
@@ -160,7 +160,7 @@ def test_everything_that_does_not_fit_is_listed(state, fails_with):
 
 
 def test_a_block_or_a_layer_that_is_left_out_is_missed(state, fails_with):
-    """Without the first block of layer2 the second would be out of order; without layer2 all behind it has no place."""
+    """Without layer2, all layers behind it are unexpected."""
     without = {name: array for name, array in state.items() if not name.startswith("layer2")}
     with fails_with("layer3.0.bn1.bias is unexpected"):
         fold_resnet(without)

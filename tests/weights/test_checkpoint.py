@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit; whatever else lies under the name is refused in one line, and nothing in it is executed."""
+"""Checkpoints come back bit for bit; any other file is an error of one line, and nothing in it is executed."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def path(tmp_path):
 
 
 def bits(groups):
-    """What an array is, down to the last bit: its type, shape and bytes, by group and name."""
+    """The dtype, shape and bytes of each array, by group and name."""
     return {group: {name: (a.dtype, a.shape, a.tobytes()) for name, a in members.items()} for group, members in groups.items()}
 
 
@@ -47,7 +47,7 @@ def test_arrays_that_are_not_contiguous_come_back_the_same(tmp_path):
 
 
 def test_the_same_arrays_give_the_same_bytes(path, monkeypatch):
-    """Whatever the clock says, and in whatever order the keys of `about` were put in."""
+    """The clock and the order of the keys of `about` do not matter."""
     before = path.read_bytes()
     monkeypatch.setattr("time.time", lambda: 2e9)
     save_checkpoint(path, GROUPS, dict(reversed(ABOUT.items())))
@@ -101,7 +101,7 @@ def npy(array):
 
 
 def spoilt(content):
-    """The bytes with some in the middle of what was compressed turned over."""
+    """The bytes with some of the compressed ones inverted."""
     content = bytearray(content)
     content[60:100] = bytes(255 - byte for byte in content[60:100])
     return bytes(content)
@@ -165,7 +165,7 @@ def test_what_is_pickled_is_never_executed(place, tmp_path, fails_with):
 
 
 def spring(path):
-    """Read the file as one must not."""
+    """Read the file in the unsafe way."""
     content = np.load(path, allow_pickle=True)
     if isinstance(content, np.lib.npyio.NpzFile):
         with content as archive:

@@ -1,4 +1,4 @@
-"""The pickle machine agrees with Python's own on plain values, and does nothing that is not in its table, whatever the program."""
+"""The pickle machine agrees with Python's own on plain values, and no program makes it do anything that is not in its table."""
 
 import datetime
 import io
@@ -21,7 +21,7 @@ trees = st.recursive(
 
 
 def run(program, allowed=None, persistent=None):
-    """What the machine makes of a program."""
+    """Run a program."""
     return PickleMachine(io.BytesIO(program), allowed or {}, persistent).run()
 
 
@@ -110,7 +110,7 @@ def test_a_memo_of_a_huge_number_costs_nothing():
 
 
 def test_depth_has_no_limit():
-    """Lists in lists, deeper than Python's own stack, and tuples whose hash would take for ever are never walked through."""
+    """The machine never walks through nested lists deeper than Python's stack, or tuples too deep to hash."""
     value, depth = run(b"]" * 10**4 + b"a" * (10**4 - 1) + b"."), 0
     while value:
         value, depth = value[0], depth + 1
