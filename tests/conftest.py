@@ -81,9 +81,16 @@ def some_images():
 
 
 def pytest_addoption(parser):
-    """--equation E05: only the tests that stand behind it.  --golden DIR: what tests/parity compares with."""
+    """--equation E05: run only its tests.  --golden FOLDER: what tests/parity compares with."""
     parser.addoption("--equation", metavar="ID", help="run only the tests marked with this equation id")
-    parser.addoption("--golden", metavar="DIR", help="golden vectors for tests/parity (default: ../shared/parity beside the repository)")
+    parser.addoption("--golden", metavar="FOLDER", help="golden vectors for tests/parity (default: ../shared/parity beside the repository)")
+
+
+def pytest_configure(config):
+    """Refuse a named folder that does not exist; without the option tests/parity skips what it does not find."""
+    golden = config.getoption("--golden")
+    if golden is not None and not pathlib.Path(golden).is_dir():
+        raise pytest.UsageError(f"--golden: there is no folder {golden!r}")
 
 
 def pytest_collection_modifyitems(config, items):

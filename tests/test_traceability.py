@@ -1,25 +1,35 @@
-"""Every equation has an id in the docstring of the function that owns it, a mark on its tests, and a row in the README's appendix."""
+"""Every equation has an owner, whose docstring states it under `Equation`, marked tests, and a row in the README's appendix."""
 
 import ast
 import json
 import pathlib
 import re
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 IDS = {f"E{number:02}" for number in range(1, 25)}
 ROW = "| {} | {} | `{}` |"
+SECTION = re.compile(r"^Equation\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def statements(docstring):
+    """(id, statement) of each line `E05 : x0_hat = ...` under `Equation`; a line indented by four spaces goes on with the one above."""
+    for section in SECTION.findall(docstring):
+        for line in re.sub(r"\n    ", " ", section.strip()).splitlines():
+            stated = re.fullmatch(r"(E\d\d) : (\S.*)", line)
+            if not stated:
+                raise ValueError(f"{line!r} under Equation: expected an id, space, colon, space and the statement, as in 'E05 : x = 1'")
+            yield stated.groups()
 
 
 def owners():
-    """(id, first sentence of the docstring, file:function) of all that state an equation."""
+    """(id, statement, file:function) of all that state an equation."""
     for path in sorted((ROOT / "mdps_ref").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                text = ast.get_docstring(node) or ""
-                for stated in re.findall(r"Eq: ((?:E\d\d,? ?)+)", text):
-                    for equation in re.findall(r"E\d\d", stated):
-                        claim = re.split(r"\.?\s*\n\n|\.?  (?=Eq|Shapes|Range)|\.$", text)[0]
-                        yield equation, " ".join(claim.split()), f"{path.relative_to(ROOT / 'mdps_ref')}:{node.name}"
+                for equation, statement in statements(ast.get_docstring(node) or ""):
+                    yield equation, statement, f"{path.relative_to(ROOT / 'mdps_ref')}:{node.name}"
 
 
 def marks():
@@ -30,9 +40,19 @@ def marks():
 
 
 def appendix():
-    """The table as it should stand in the README."""
-    rows = [ROW.format(equation, claim.replace("|", "\\|"), owner) for equation, claim, owner in sorted(owners())]
+    """The table as it should stand in the README: by id, then in the order of the code."""
+    rows = [
+        ROW.format(equation, statement.replace("|", "\\|"), owner)
+        for equation, statement, owner in sorted(owners(), key=lambda row: row[0])
+    ]
     return "\n".join(["| id | statement | owner |", "|---|---|---|", *rows])
+
+
+def test_a_section_is_read_line_by_line():
+    docstring = "Do it.\n\nEquation\n--------\nE05 : a\n    + b : c\nE06 : d\n\nReferences\n----------\nE07 : no\n"
+    assert list(statements(docstring)) == [("E05", "a + b : c"), ("E06", "d")]
+    with pytest.raises(ValueError, match="'E05: a'"):
+        list(statements("Equation\n--------\nE05: a\n"))
 
 
 def test_every_equation_has_an_owner():

@@ -16,7 +16,12 @@ def batch_norm_guide(predict_noise, y, weight, mask=None):
 
     Parameters and return value as in `posterior.guidance.norm_guide`.
     """
-    return misfit_guide(predict_noise, y, weight, lambda residual: unit_residual(_as_one_image(residual)).reshape(residual.shape))
+    return misfit_guide(predict_noise, y, weight, batch_unit_residual)
+
+
+def batch_unit_residual(residual):
+    """Gradient of the norm of all residuals as one, (N, H, W, C)."""
+    return unit_residual(_as_one_image(residual)).reshape(residual.shape)
 
 
 def one_sample_a_batch(chain, y, mask, names, numbers, seed, stream):

@@ -1,7 +1,7 @@
-"""Golden vectors of the authors' code: `pytest tests/parity --golden DIR` holds every case in DIR's spec.json against this project.
+"""Golden vectors of the authors' code: `pytest tests/parity --golden FOLDER` compares every case in FOLDER/spec.json with this project.
 
 A case NAME is an entry of spec.json (its architecture), NAME.pth (its weights) and NAME.npz (what their code made of them, channels
-first). Arrays come out of here channels-last. The table at the end of the run says how close each quantity came.
+first). `Case.array` gives arrays channels-last. A table at the end of the run says how close each quantity is.
 """
 
 import functools
@@ -56,7 +56,7 @@ class Case:
         return np.ascontiguousarray(array.transpose(axes)) if axes else array
 
     def check(self, quantity, ours, limit=SINGLE_PASS):
-        """Assert that ours is theirs, up to `limit` of the array's largest value, and note how close it is."""
+        """Assert that ours is theirs, up to `limit` times the array's largest value, and note how close it is."""
         theirs = self.array(quantity)
         assert np.shape(ours) == theirs.shape
         error = float(np.abs(ours - theirs).max() / (np.abs(theirs).max() or 1.0))
@@ -66,7 +66,7 @@ class Case:
 
 @functools.cache
 def read_spec(folder):
-    """({case: settings}, what is wrong with the folder or "")."""
+    """({case: settings}, and what is wrong with the folder or "")."""
     path = folder / "spec.json"
     try:
         spec = json.loads(path.read_text(encoding="utf-8"))
@@ -81,8 +81,9 @@ def kind_of(settings):
 
 
 def golden_folder(config):
-    """--golden, or the folder beside the repository's."""
-    return pathlib.Path(config.getoption("--golden") or NEIGHBOUR)
+    """--golden, or the folder beside the repository's, which need not exist."""
+    given = config.getoption("--golden")
+    return NEIGHBOUR if given is None else pathlib.Path(given)
 
 
 def pytest_generate_tests(metafunc):

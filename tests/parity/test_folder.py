@@ -1,7 +1,8 @@
-"""Any folder of golden vectors is read whole: no case is passed over, what is damaged fails by name, only a missing folder is skipped."""
+"""A folder of golden vectors is read whole: no case is passed over, damaged ones fail by name, a missing folder is an error if named."""
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -17,11 +18,11 @@ def test_no_case_is_passed_over(unknown_cases):
     assert unknown_cases == [], "spec.json has cases that are neither a UNet (img_size ...) nor a ResNet (block ...)"
 
 
-def outcome(folder, *tests):
-    """The exit status of these golden tests on `folder`, what they print, and the last line of it, which counts them."""
-    command = [sys.executable, "-m", "pytest", *(str(HERE / test) for test in tests)]
-    done = subprocess.run([*command, "--golden", folder, "-rs", "--tb=short", "-p", "no:cacheprovider"], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stdout.splitlines()[-1]
+def outcome(tests, *options):
+    """The exit status of these golden tests, what they print, and the last line of it, which counts them."""
+    command = [sys.executable, "-m", "pytest", *(str(HERE / test) for test in tests), *options]
+    done = subprocess.run([*command, "-rs", "--tb=short", "-p", "no:cacheprovider"], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr, (done.stdout.splitlines() or [""])[-1]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_what_is_damaged_or_wrong_fails_by_its_name(folder):
         "test_resnet.py::test_pixel_map",
         "test_folder.py::test_no_case_is_passed_over",
     )
-    status, printed, counts = outcome(folder, *tests)
+    status, printed, counts = outcome(tests, "--golden", folder)
     assert status == 1 and "passed" not in counts and "skipped" not in counts
     for message in (
         f"{folder / 'unet_lost.pth'}: no such file",
@@ -66,11 +67,20 @@ def test_what_is_damaged_or_wrong_fails_by_its_name(folder):
 
 def test_a_folder_without_a_readable_table_fails(tmp_path):
     (tmp_path / "spec.json").write_text("{")
-    status, printed, _ = outcome(tmp_path, "test_unet.py::test_alpha_bar")
+    status, printed, _ = outcome(["test_unet.py::test_alpha_bar"], "--golden", tmp_path)
     assert status == 1 and f"{tmp_path / 'spec.json'}: no readable table of cases" in printed
 
 
-def test_a_missing_folder_is_skipped_with_the_reason(tmp_path):
-    status, printed, counts = outcome(tmp_path / "none", "test_unet.py", "test_resnet.py", "test_folder.py::test_no_case_is_passed_over")
-    assert status == 0 and f"no golden vectors: there is no folder {tmp_path / 'none'}" in printed
-    assert "passed" not in counts
+def test_a_named_folder_that_does_not_exist_is_an_error(tmp_path):
+    status, printed, _ = outcome(["test_unet.py", "test_resnet.py"], "--golden", tmp_path / "none")
+    assert status == pytest.ExitCode.USAGE_ERROR and f"--golden: there is no folder {str(tmp_path / 'none')!r}" in printed
+
+
+def test_a_missing_neighbour_is_skipped_with_the_reason(tmp_path):
+    """In a copy of the tests, which has no neighbour."""
+    tests = shutil.copytree(HERE.parent, tmp_path / "main" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HERE.parents[1] / "setup.cfg", tmp_path / "main")
+    names = [tests / "parity" / name for name in ("test_unet.py", "test_resnet.py", "test_folder.py::test_no_case_is_passed_over")]
+    status, printed, counts = outcome(names)
+    assert status == 0 and "no golden vectors: there is no folder" in printed
+    assert "skipped" in counts and "passed" not in counts

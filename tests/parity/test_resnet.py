@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.nn.resnet import fold_resnet, resnet_features
+from mdps_ref.released.chain import fuse_by_batch
 from mdps_ref.scoring.difference import difference_map, feature_map, pixel_map
 from mdps_ref.scoring.image_score import softmax_top_k
 
@@ -17,8 +18,8 @@ COSINE_ROUNDING = 2 * 4 * 2**-24  # of two layers: four times the step of a floa
 def map_limit(resnet_case):
     """How close the maps must come, as a part of their largest value.
 
-    They are made of 1 - cos. Where features agree to a hundredth, a float32 cosine says that to four or five digits only: golden maps
-    lie up to 1.6e-5 from the same in float64 for one block a layer, up to 8e-5 for more. So ours may differ by that rounding of theirs.
+    They are sums of 1 - cos. If features agree to a hundredth, a float32 cosine holds only four or five digits of that: golden maps are
+    up to 1.6e-5 from the same maps in float64 for one block a layer, up to 8e-5 for more. So ours may differ by the rounding of theirs.
     """
     return max(SINGLE_PASS, COSINE_ROUNDING / resnet_case.array("perceptual").max())
 
@@ -34,7 +35,7 @@ def features(resnet_case):
 def distance(resnet_case, features):
     """The difference map.  Shapes: -> (N, H, W)."""
     a, b, eta = (resnet_case.array(key) for key in ("a", "b", "eta"))
-    return difference_map(a, b, features, eta=float(eta), sigma=SIGMA, over="batch")
+    return difference_map(a, b, features, pixel_weight=float(eta), sigma=SIGMA, fuse=fuse_by_batch)
 
 
 def test_features(resnet_case, features):

@@ -7,11 +7,12 @@ import pytest
 
 from mdps_ref.autograd.tape import Tensor, pull_back
 from mdps_ref.diffusion.forward import level_per_image, noise_loss, q_sample
-from mdps_ref.diffusion.schedule import alpha_bar, released_timesteps
-from mdps_ref.released.names import GROUPS, from_released, to_released
+from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.nn.unet import UNetConfig, unet
 from mdps_ref.posterior.guidance import misfit_gradient
-from mdps_ref.posterior.sampler import posterior_chain
+from mdps_ref.posterior.sampler import prior_denoiser
+from mdps_ref.released.chain import batch_norm_guide, batch_unit_residual, released_chain, released_timesteps
+from mdps_ref.released.names import GROUPS, from_released, to_released
 
 TRAJECTORY = 1e-4  # a chain hands its rounding on from step to step
 
@@ -106,25 +107,18 @@ def test_guidance(network):
     case = network.case
     y, t = case.array("y"), int(case.array("seq").max())
     x_t = q_sample(y, case.array("sample_draws")[0], alpha_bar(case.setting("steps")))
-    _, gradient = misfit_gradient(network.predict_noise, x_t, np.full(len(y), t), y, alpha_bar(t), "norm", norm_over="batch")
+    _, gradient = misfit_gradient(network.predict_noise, x_t, np.full(len(y), t), y, alpha_bar(t), batch_unit_residual)
     network.check("guidance", gradient)
 
 
 def trajectory(network, draws, mask):
     """x at the start and after every step of the authors' sampler.  Shapes: draws (S + 1, N, H, W, C) -> the same."""
-    case, visited, draws = network.case, [], iter(draws)
-    posterior_chain(
-        network.predict_noise,
-        case.array("y"),
-        mask,
-        released_timesteps(case.setting("steps"), case.setting("skip")),
-        lambda: next(draws),
-        weight=case.setting("w"),
-        noised_to=case.setting("steps"),
-        paste=mask is not None,
-        norm_over="batch",
-        visit=lambda s, x: visited.append(x.copy()),
-    )
+    case, y = network.case, network.case.array("y")
+    start, weight, remaining = case.setting("steps"), case.setting("w"), iter(draws)
+    denoise = batch_norm_guide(network.predict_noise, y, weight) if weight else prior_denoiser(network.predict_noise)
+    visited = [q_sample(y, draws[0], alpha_bar(start))]
+    timesteps = released_timesteps(start, case.setting("skip"))
+    released_chain(denoise, y, mask, start, timesteps, lambda: next(remaining), after_step=lambda s, x: visited.append(x))
     return np.stack(visited)
 
 

@@ -1,4 +1,4 @@
-"""The table of rows: complete, both sides of every row different; and in plain words what leaks from one test image to another."""
+"""The table of rows, what its settings resolve to, and in plain words what leaks from one test image to another."""
 
 import dataclasses
 import re
@@ -6,22 +6,71 @@ import re
 import pytest
 
 from mdps_ref.job.config import make_config
-from mdps_ref.released.rules import RULES, Rules, leaks
+from mdps_ref.released.rules import ROWS, SIDES, Rules, leaks, resolve_rules
 
-NAMES = [field.name for field in dataclasses.fields(Rules)]
+FIELDS = {field.name for field in dataclasses.fields(Rules)} - {"taken_from_released"}
 RELEASED = {"rules": "released"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_both_sides_of_a_row_differ_and_its_number_and_words_stand_in_the_table(name):
-    paper, released = (getattr(RULES[side], name) for side in ("paper", "released"))
-    assert paper != released
-    (words,) = re.findall(rf"^ *{name} \(row \d+\): (.*)$", Rules.__doc__, re.MULTILINE)
-    assert words.count("; ") == 1  # first the paper's side, then the authors'
+def differ(name, one, other):
+    """Whether two sides of a row differ in every field: functions, or the values themselves."""
+    paper, released = getattr(one, name), getattr(other, name)
+    return paper is not released and paper != released
+
+
+def test_every_field_stands_in_one_row_and_differs_between_its_sides():
+    paper, released = map(resolve_rules, SIDES)
+    fields = [name for row in ROWS.values() for name in row.paper]
+    assert sorted(fields) == sorted(FIELDS) and all(row.paper.keys() == row.released.keys() for row in ROWS.values())
+    assert [name for name in fields if not differ(name, paper, released)] == []
+    assert all(row.paper_says != row.released_says and "|" not in row.paper_says + row.released_says for row in ROWS.values())
 
 
 def test_the_table_covers_rows_1_to_8_and_12():
-    assert {int(row) for row in re.findall(r"\(row (\d+)\)", Rules.__doc__)} == {*range(1, 9), 12}
+    assert [row.number for row in ROWS.values()] == [*range(1, 9), 12]
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("side", SIDES)
+def test_an_excepted_row_takes_the_other_side_and_no_other_row_does(side, name):
+    rules, (other,) = resolve_rules(side, name), set(SIDES) - {side}
+    for row_name, row in ROWS.items():
+        for field in row.paper:
+            values = {each: getattr(row, each)[field] for each in SIDES}
+            assert getattr(rules, field) == values[other if row_name == name else side]
+    assert rules.taken_from_released == ({name} if side == "paper" else ROWS.keys() - {name})
+
+
+def test_several_rows_are_excepted_with_commas_between():
+    rules = resolve_rules("paper", "norm, mask,")
+    assert rules.taken_from_released == {"norm", "mask"}
+    assert resolve_rules("released", ",".join(ROWS)) == resolve_rules("paper")
+
+
+def test_a_guide_depends_on_rows_1_and_2():
+    names = {excepted: [*resolve_rules("paper", excepted).guides] for excepted in ("", "guidance", "norm")}
+    assert names[""] == names["norm"] == ["norm", "squared_norm", "moment_matched"] and names["guidance"] == ["norm"]
+    paper, excepted, released = (resolve_rules(*sides).guides["norm"] for sides in (("paper",), ("paper", "norm"), ("released",)))
+    assert excepted is released is not paper
+
+
+def test_a_strength_means_the_same_at_every_size_or_a_weight_does():
+    """Row 3."""
+    paper, released = (resolve_rules(side).weight for side in SIDES)
+    assert paper(0.1, (64, 64, 3)) == pytest.approx(2 * paper(0.1, (32, 32, 3)))
+    assert released(0.1, (64, 64, 3)) == released(0.1, (32, 32, 3)) == paper(0.1, (256, 256, 3))
+
+
+@pytest.mark.parametrize("excepted, shared", [("", False), ("norm", True), ("fusion", True), ("mask,start", False)])
+def test_images_share_batches_where_something_runs_over_the_batch(excepted, shared):
+    assert resolve_rules("paper", excepted).share_batches == shared
+
+
+def test_unknown_rules_or_rows_are_refused_and_the_others_are_told(fails_with):
+    with fails_with("'best'", *SIDES):
+        resolve_rules("best")
+    with fails_with("'paste', 'sampling'", *ROWS):
+        resolve_rules("paper", "sampling,mask,paste")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +80,10 @@ def test_the_table_covers_rows_1_to_8_and_12():
         (RELEASED | {"batch_size": 1}, {5}),
         (RELEASED | {"masked": False}, {2, 4}),
         (RELEASED | {"masked": False, "batch_size": 1}, set()),
+        (RELEASED | {"mask_threshold": 0.5}, {2, 4}),
+        (RELEASED | {"rules_except": "norm,mask"}, {4}),
+        (RELEASED | {"rules_except": "guidance", "guidance": "squared_norm"}, {4, 5}),
+        ({"rules_except": "norm"}, {2}),
         ({}, set()),
         ({"rules": "paper", "batch_size": 64}, set()),
     ],

@@ -1,0 +1,33 @@
+"""The table of mutants: no unknown id is passed over, and tests that could not run are no evidence."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("mutate", pathlib.Path(__file__).with_name("mutate.py"))
+mutate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(mutate)
+
+
+def test_every_broken_line_is_there():
+    assert [row for row in mutate.MUTANTS if row[2] not in (mutate.ROOT / "mdps_ref" / row[1]).read_text(encoding="utf-8")] == []
+
+
+def test_an_unknown_id_is_refused_in_one_line(capsys):
+    assert mutate.main(["E02", "E99"]) == 2
+    assert "E99" in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("status, printed, expected", [(1, "FAILED tests/a.py::test_b[c] - d", 0), (0, "", 1), (2, "E", 2), (5, "", 2)])
+def test_its_exit_status_says_what_was_found(status, printed, expected, monkeypatch, capsys):
+    commands = []
+    monkeypatch.setattr(mutate, "MUTANTS", mutate.MUTANTS[:1])
+    monkeypatch.setattr(
+        mutate.subprocess, "run", lambda command, **_: commands.append(command) or subprocess.CompletedProcess(command, status, printed, "")
+    )
+    assert mutate.main([]) == expected
+    assert commands[0][0] == sys.executable
+    assert ("lives" in capsys.readouterr().out.splitlines()[2]) == (status == 0)
