@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from mdps_ref.kernels.blocks import product
+from mdps_ref.autograd.ops import matmul
 from mdps_ref.backend import array_module, to_device
 
 
@@ -16,9 +16,9 @@ def along_both_axes(x, rows, columns):
     xp = array_module(x)
     rows, columns = (to_device(np.ascontiguousarray(matrix, x.dtype), xp) for matrix in (rows, columns))
     n, h, w, c = x.shape
-    x = product(xp.broadcast_to(rows, (n, *rows.shape)), x.reshape(n, h, w * c))
+    x = matmul(xp.broadcast_to(rows, (n, *rows.shape)), x.reshape(n, h, w * c))
     x = x.reshape(n * len(rows), w, c)
-    return product(xp.broadcast_to(columns, (len(x), *columns.shape)), x).reshape(n, len(rows), len(columns), c)
+    return matmul(xp.broadcast_to(columns, (len(x), *columns.shape)), x).reshape(n, len(rows), len(columns), c)
 
 
 @functools.cache
