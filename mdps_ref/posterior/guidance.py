@@ -1,8 +1,11 @@
 """Guidance: how a noise predictor is bent towards the test image, and the noise that leads back to it.
 
-A noise predictor is a function `predict_noise(x_t, t) -> eps`, t (N) ints on the host. A denoiser is `denoise(x_t, t) -> eps`, t one int.
-A guide makes the second from the first: `guide(predict_noise, y, weight, mask=None) -> denoise`. Every image is guided by itself, so its
-result never depends on its neighbours. The letters of the paper: m = 1 on suspected pixels, m = 0 on normal ones.
+A noise predictor is a function `predict_noise(x_t, t) -> eps`: the network, with an int t for each image. A denoiser is a function
+`denoise(x_t, t) -> eps`, with one int t for all images. A guide makes a denoiser: `guide(predict_noise, y, weight, mask=None) -> denoise`.
+
+A gradient needs two calls. `Tensor(x_t)` makes the network write down what it does with x_t; `pull_back(x0_hat, g, [x])` then gives
+J^T g, where J is the slope of x0_hat at x_t. Every image is guided by itself, so its result never depends on its neighbours. As in the
+paper, m = 1 on suspected pixels and m = 0 on normal ones.
 """
 
 import math

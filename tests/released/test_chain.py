@@ -53,14 +53,11 @@ def test_a_norm_over_the_batch_guides_images_alike_as_if_the_weight_were_smaller
 @pytest.mark.equation("E10")
 def test_the_batchs_gradient_by_central_differences():
     """Row 2: of the norm of all residuals as one."""
-    rng, level, t, h = np.random.default_rng(0), alpha_bar(300), np.array([300] * 3), 1e-6
-    x, y, step = rng.standard_normal((3, 3, *SHAPE))
+    level, t, h, (x, y, step) = alpha_bar(300), np.array([300] * 3), 1e-6, np.random.default_rng(0).standard_normal((3, 3, *SHAPE))
     _, gradient = misfit_gradient(WORLD.predict_noise, x, t, y, level, released.batch_unit_residual)
-
-    def misfit(x):
-        return np.linalg.norm(reverse.tweedie(x, WORLD.predict_noise(x, t), level) - y)
-
-    assert (gradient * step).sum() == pytest.approx((misfit(x + h * step) - misfit(x - h * step)) / (2 * h), rel=1e-6)
+    ends = (reverse.tweedie(x + d, WORLD.predict_noise(x + d, t), level) - y for d in (h * step, -h * step))
+    high, low = map(np.linalg.norm, ends)
+    assert (gradient * step).sum() == pytest.approx((high - low) / (2 * h), rel=1e-6)
 
 
 @pytest.mark.equation("E13")
@@ -68,21 +65,19 @@ def test_one_sample_of_every_image_is_a_batch():
     """Row 2: so the number of samples does not change a sample, while the other images do."""
     y, names = np.random.default_rng(1).standard_normal((3, *SHAPE)), ["a", "b", "c"]
 
-    def chain(y, mask, draw):
-        return mdps_chain(released.batch_norm_guide(WORLD.predict_noise, y, 2.0), y, mask, 300, TIMES, draw)
+    def samples(numbers, count=3, mask=None, sample=released.one_sample_a_batch):
+        def chain(y, mask, draw):
+            return mdps_chain(released.batch_norm_guide(WORLD.predict_noise, y, 2.0), y, mask, 300, TIMES, draw)
 
-    def samples(count, numbers, masks=None):
-        return released.one_sample_a_batch(chain, y[:count], masks, names[:count], numbers, 3, "test")
+        return sample(chain, y[:count], mask, names[:count], numbers, 3, "test")
 
-    three, one = samples(3, range(3)), samples(3, [1])
+    three, one = samples(range(3)), samples([1])
     assert three.shape == (3, 3, *SHAPE)
     np.testing.assert_allclose(three[:, 1:2], one, rtol=1e-12)
-    assert abs(three[:, 1:] - three[:, :2]).max(axis=(2, 3, 4)).min() > 0.01
-    assert abs(samples(1, [1])[0] - one[0]).max() > 0.01
-    masked = samples(3, range(2), np.concatenate([MASK] * 3))
-    np.testing.assert_allclose((1 - MASK) * masked, ((1 - MASK) * y)[:, None] + 0 * masked, atol=1e-12)
-    paper = posterior_samples(chain, y, None, names, range(3), 3, "test")
-    assert paper.shape == three.shape and abs(paper - three).max() > 0.01
+    for other in (three[:, 2:], samples([1], count=1), samples(range(3), sample=posterior_samples)[:, 1:2]):
+        assert abs(other - one[: len(other)]).max() > 0.01
+    masked = samples(range(2), mask=np.concatenate([MASK] * 3))
+    np.testing.assert_allclose((1 - MASK) * masked, np.stack([(1 - MASK) * y] * 2, axis=1), atol=1e-12)
 
 
 @pytest.mark.equation("E17")
@@ -119,12 +114,12 @@ def test_every_test_image_changes_every_mask():
 
 
 @pytest.mark.equation("E14")
-@pytest.mark.parametrize("share_of_range", [0.0, 0.12, 1.0])
-def test_the_threshold_scales_with_the_maps(share_of_range):
+@pytest.mark.parametrize("share", [0.0, 0.12, 1.0])
+def test_the_threshold_scales_with_the_maps(share):
     maps = np.random.default_rng(0).random((4, 5, 5))
-    before = suspected(maps, released.released_threshold(maps, share_of_range))
-    np.testing.assert_array_equal(suspected(8 * maps + 2, released.released_threshold(8 * maps + 2, share_of_range)), before)
-    assert before.mean() == (0 if share_of_range == 1 else pytest.approx(1 - share_of_range, abs=0.05))
+    before, after = (suspected(each, released.released_threshold(each, share)) for each in (maps, 8 * maps + 2))
+    np.testing.assert_array_equal(after, before)
+    assert before.mean() == (0 if share == 1 else pytest.approx(1 - share, abs=0.05))
 
 
 @pytest.mark.equation("E13")
@@ -152,18 +147,17 @@ def test_normal_pixels_are_replaced_before_each_call_and_guided_with_the_others(
 
 
 @pytest.mark.equation("E12", "E13")
-def test_normal_pixels_end_at_y_by_equation_10_and_only_near_it_by_replacement():
-    """Row 6: from t = 0, where the noise has a deviation of 0.01."""
-    ends = [chain(PRIOR, Y, MASK, 300, [300, 200, 100, 0, -1], draws()) for chain in (mdps_chain, released.released_chain)]
-    paper, theirs = (abs((1 - MASK) * (x_0 - Y)).max() for x_0 in ends)
-    assert paper < 1e-13 and 1e-4 < theirs < 0.1
-
-
-@pytest.mark.equation("E13")
 @pytest.mark.parametrize("ddim_eta", [1.0, 0.3])
-def test_without_a_mask_there_is_nothing_to_replace(ddim_eta):
-    paper, theirs = (chain(PRIOR, Y, None, 300, TIMES, draws(), ddim_eta=ddim_eta) for chain in (mdps_chain, released.released_chain))
-    np.testing.assert_array_equal(theirs, paper)
+def test_normal_pixels_end_at_y_by_equation_10_and_only_near_it_by_replacement(ddim_eta):
+    """Row 6: from t = 0, where the noise has a deviation of 0.01. Without a mask there is nothing to replace."""
+
+    def ends(mask):
+        for chain in (mdps_chain, released.released_chain):
+            yield chain(PRIOR, Y, mask, 300, [300, 200, 100, 0, -1], draws(), ddim_eta=ddim_eta)
+
+    paper, theirs = (abs((1 - MASK) * (x_0 - Y)).max() for x_0 in ends(MASK))
+    assert paper < 1e-13 and 1e-4 < theirs < 0.1
+    np.testing.assert_array_equal(*ends(None))
 
 
 @pytest.mark.equation("E02")
