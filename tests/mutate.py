@@ -79,9 +79,10 @@ MUTANTS = [
     ("E21", "scoring/metrics.py", "_mean_height(false_positive_rates, true_positive_rates, limit=1.0)", "true_positive_rates.mean()"),
     ("E22", "scoring/metrics.py", "np.sum(np.diff(recalls) * precisions[1:])", "np.sum(np.diff(recalls) * precisions[:-1])"),
     ("E23", "scoring/metrics.py", "_mean_height(*pro_curve(masks, maps), limit)", "_mean_height(*pro_curve(masks, maps), 1.0)"),
-    ("E23", "scoring/metrics.py", "shares = _region_shares(anomalous.reshape(masks.shape))", "shares = anomalous / anomalous.sum()"),
+    ("E23", "scoring/curves.py", "shares = _region_shares(anomalous.reshape(masks.shape))", "shares = anomalous / anomalous.sum()"),
     ("E24", "scoring/metrics.py", "2 * true_positives / (2 * true_positives", "true_positives / (true_positives"),
-    ("E24", "scoring/metrics.py", "predicted = scores > np.float64(threshold)", "predicted = scores >= np.float64(threshold)"),
+    ("E24", "scoring/metrics.py", "np.asarray(scores, np.float64) > threshold", "np.asarray(scores, np.float64) >= threshold"),
+    ("E24", "scoring/metrics.py", "np.asarray(scores, np.float64) > threshold", "np.asarray(scores) > threshold"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The metrics against their definitions in loops, closed forms, their bounds, and scikit-learn where it is installed."""
+"""Metrics against their definitions in loops, closed forms, their bounds, and scikit-learn where it is installed."""
 
 import math
 
@@ -81,59 +81,6 @@ def aupro_by_definition(masks, maps, limit):
             y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
             area += (end - x0) * (y0 + y_end) / 2
     return area / limit
-
-
-# Curves
-
-
-def test_roc_curve_by_hand():
-    false_positive_rates, true_positive_rates, thresholds = metrics.roc_curve([1, 0, 1, 0, 0], [4, 3, 3, 2, 1])
-    np.testing.assert_array_equal(thresholds, [np.inf, 4, 3, 2, 1])
-    np.testing.assert_allclose(false_positive_rates, [0, 0, 1 / 3, 2 / 3, 1])
-    np.testing.assert_allclose(true_positive_rates, [0, 0.5, 1, 1, 1])
-
-
-def test_precision_recall_curve_by_hand():
-    precisions, recalls, thresholds = metrics.precision_recall_curve([1, 0, 1, 0, 0], [4, 3, 3, 2, 1])
-    np.testing.assert_array_equal(thresholds, [np.inf, 4, 3, 2, 1])
-    np.testing.assert_allclose(precisions, [1, 1, 2 / 3, 2 / 4, 2 / 5])
-    np.testing.assert_allclose(recalls, [0, 0.5, 1, 1, 1])
-
-
-@PROPERTY
-@given(entries)
-def test_curves_hold_what_their_thresholds_select(pairs):
-    labels, scores = split(pairs)
-    assume(both_classes(labels))
-    false_positive_rates, true_positive_rates, thresholds = metrics.roc_curve(labels, scores)
-    precisions, recalls, _ = metrics.precision_recall_curve(labels, scores)
-    for i, t in enumerate(thresholds):
-        predicted = scores >= t
-        assert false_positive_rates[i] == pytest.approx(predicted[~labels].mean())
-        assert true_positive_rates[i] == recalls[i] == pytest.approx(predicted[labels].mean())
-        assert precisions[i] == pytest.approx(labels[predicted].mean() if predicted.any() else 1)
-    assert thresholds.size == len(set(scores)) + 1
-
-
-def test_pro_curve_counts_a_small_region_as_much_as_a_large_one():
-    masks = np.zeros((1, 4, 4), bool)
-    masks[0, 0, 0] = masks[0, 2:, :] = True
-    maps = np.zeros((1, 4, 4))
-    maps[0, 0, 0] = 1
-    false_positive_rates, overlaps = metrics.pro_curve(masks, maps)
-    np.testing.assert_array_equal(false_positive_rates, [0, 0, 1])
-    np.testing.assert_array_equal(overlaps, [0, 0.5, 1])
-
-
-def test_pixels_that_touch_at_a_corner_are_one_region_and_images_do_not_touch():
-    maps = np.zeros((2, 2, 2))
-    maps[0, 0, 0] = 1
-    diagonal = np.array([np.eye(2), np.zeros((2, 2))])
-    assert metrics.pro_curve(diagonal, maps)[1][1] == 0.5
-    over_two_images = np.array([[[1, 0], [0, 0]], [[1, 0], [0, 0]]])
-    assert metrics.pro_curve(over_two_images, maps)[1][1] == 0.5
-    larger_second = np.array([[[1, 0], [0, 0]], [[1, 1], [0, 0]]])
-    assert metrics.pro_curve(larger_second, maps)[1][1] == 0.5  # one third if they were one region
 
 
 # Areas
@@ -224,7 +171,7 @@ def test_threshold_keeps_its_rate_and_no_smaller_score_does(scores, percent):
 
 def test_threshold_uses_the_whole_rate_where_rate_times_count_rounds_down():
     assert math.floor(0.29 * 100) == 28
-    assert metrics.threshold_at_rate(np.arange(100), 0.29) == 70  # 71 .. 99 lie above
+    assert metrics.threshold_at_rate(np.arange(100), 0.29) == 70  # 71 .. 99 exceed it
 
 
 def test_threshold_at_rate_zero_is_the_largest_score():
@@ -255,10 +202,13 @@ def test_counts_by_hand():
     assert metrics.counts_at([1, 1, 1, 0, 0, 0, 0], [9, 5, 1, 9, 5, 1, 1], 5) == (1, 1, 2, 3)
 
 
+@pytest.mark.equation("E24")
 def test_a_score_equal_to_the_threshold_is_normal_in_float32_too():
-    score = np.float32(0.1)
-    assert metrics.counts_at([1], [score], float(score)) == (0, 0, 1, 0)
-    assert metrics.counts_at([1], np.array([0.1], np.float32), 0.1) == (1, 0, 0, 0)  # float32's 0.1 lies above 0.1
+    scores = np.array([[0.1], [0.3]], np.float32)  # float32's 0.1 lies above 0.1
+    np.testing.assert_array_equal(metrics.exceeds(scores, 0.1), [[True], [True]])
+    np.testing.assert_array_equal(metrics.exceeds(scores, float(scores[0, 0])), [[False], [True]])
+    np.testing.assert_array_equal(metrics.exceeds(scores, scores[0, 0]), [[False], [True]])
+    assert metrics.counts_at([1], scores[0], float(scores[0, 0])) == (0, 0, 1, 0)
 
 
 # Bounds, invariance, edges
@@ -309,12 +259,6 @@ def test_aupro_without_region_or_normal_pixel_is_nan(masks):
     assert math.isnan(metrics.aupro(masks, np.random.default_rng(0).random(masks.shape)))
 
 
-def test_a_rate_of_an_absent_class_is_nan_and_the_other_is_not():
-    false_positive_rates, true_positive_rates, _ = metrics.roc_curve([0, 0], [1, 2])
-    assert np.isnan(true_positive_rates).all()
-    np.testing.assert_array_equal(false_positive_rates, [0, 0.5, 1])
-
-
 def test_lists_of_images_and_integer_maps_are_taken():
     masks, maps = small_maps(2)
     expected = metrics.aupro(masks, np.round(maps * 12))
@@ -331,14 +275,12 @@ def test_a_score_of_minus_zero_is_tied_with_zero():
         (lambda: metrics.auroc([0, 1], [1.0, np.nan]), "scores hold 1 of 2 values that are nan or infinite"),
         (lambda: metrics.average_precision([0, 1], [-np.inf, np.inf]), "scores hold 2 of 2 values"),
         (lambda: metrics.threshold_at_rate([1.0, np.nan], 0.1), "nan or infinite"),
-        (lambda: metrics.roc_curve([0, 1], [1.0]), r"labels have shape \(2,\) and scores \(1,\)"),
-        (lambda: metrics.pro_curve(np.zeros((1, 2, 2)), np.zeros((1, 2, 3))), r"\(1, 2, 2\) and scores \(1, 2, 3\)"),
-        (lambda: metrics.pro_curve(np.zeros((2, 2)), np.zeros((2, 2))), r"masks have shape \(2, 2\); expected \(N, H, W\)"),
         (lambda: metrics.aupro([np.zeros((2, 2)), np.zeros((3, 2))], np.zeros((2, 2, 2))), "masks are images of several sizes"),
         (lambda: metrics.auroc([0, 255], [1.0, 2.0]), "labels hold values other than 0 and 1"),
         (lambda: metrics.auroc([0, np.nan], [1.0, 2.0]), "labels hold values other than 0 and 1"),
         (lambda: metrics.aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), limit=0), "limit is 0"),
         (lambda: metrics.aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), limit=1.5), "limit is 1.5"),
+        (lambda: metrics.exceeds([1.0], math.nan), "threshold is nan"),
         (lambda: metrics.f1_score([0, 1], [1.0, 2.0], np.nan), "threshold is nan"),
         (lambda: metrics.threshold_at_rate([], 0.1), "no held-out good scores"),
         (lambda: metrics.threshold_at_rate([1.0], 1.1), "rate is 1.1"),
@@ -361,13 +303,6 @@ def test_agreement_with_scikit_learn(levels):
     assert metrics.auroc(labels, scores) == pytest.approx(sklearn.roc_auc_score(labels, scores), abs=1e-12)
     assert metrics.average_precision(labels, scores) == pytest.approx(sklearn.average_precision_score(labels, scores), abs=1e-12)
     assert metrics.f1_score(labels, scores, 0.6) == pytest.approx(sklearn.f1_score(labels, scores > 0.6), abs=1e-12)
-    for ours, theirs in zip(metrics.roc_curve(labels, scores), sklearn.roc_curve(labels, scores, drop_intermediate=False), strict=True):
-        np.testing.assert_allclose(ours, theirs)
-    precisions, recalls, thresholds = metrics.precision_recall_curve(labels, scores)
-    their_precisions, their_recalls, their_thresholds = sklearn.precision_recall_curve(labels, scores)
-    np.testing.assert_allclose(precisions, their_precisions[::-1])
-    np.testing.assert_allclose(recalls, their_recalls[::-1])
-    np.testing.assert_allclose(thresholds[1:], their_thresholds[::-1])
 
 
 def test_the_flood_fill_of_these_tests_finds_the_regions_that_scipy_finds():
