@@ -1,6 +1,6 @@
-"""What happens to the weights after a gradient: clipping, Adam, and the running mean.  Each is a loop over the dictionary.
+"""Training steps on a dictionary of weights: clip the gradients, take a step of Adam, and average the weights.
 
-All update in place: the arrays of `weights`, `first`, `second` and `mean` are the training state.
+Each function is a loop over the dictionary. `adam_step` and `ema_step` change the arrays of the training state in place.
 """
 
 import math
@@ -9,31 +9,67 @@ from mdps_ref.backend import array_module
 
 
 def zeros_like(weights):
-    """A dictionary of zeros beside `weights`."""
+    """Return a dictionary of zeros with the names and shapes of `weights`, as Adam's moments begin."""
     return {name: array_module(w).zeros_like(w) for name, w in weights.items()}
 
 
 def global_norm(gradients):
-    """The Euclidean norm of all gradients taken as one vector, a Python float."""
+    """Return the Euclidean norm of all gradients, taken as one vector, as a Python float."""
     return math.sqrt(math.fsum(float((g * g).sum()) for g in gradients.values()))
 
 
 def clip_by_global_norm(gradients, limit):
-    """The gradients, shortened together to the length `limit` where they are longer (Pascanu et al. 2013), and their length before."""
+    """Scale all gradients by one factor, so that their global norm is at most `limit`.
+
+    Parameters
+    ----------
+    gradients : dict of str to array
+    limit : float
+
+    Returns
+    -------
+    clipped : dict of str to array
+        New arrays.
+    length : float
+        The global norm before clipping.
+
+    References
+    ----------
+    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
+    """
     length = global_norm(gradients)
     scale = limit / length if length > limit else 1.0
     return {name: g * scale for name, g in gradients.items()}, length
 
 
-def adam_step(weights, gradients, first, second, step, *, rate, l2=0.0, decay=0.0, beta1=0.9, beta2=0.999, epsilon=1e-8):
-    """One step of Adam, in place.
+def adam_step(weights, gradients, first_moment, second_moment, step, *, rate, l2=0.0, decay=0.0, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """Take one step of Adam [1]_, in place.
 
-    Eq: Kingma & Ba 2015, Algorithm 1; `l2` adds l2 * w to the gradient (the authors' setting), `decay` shrinks w by rate * decay
-    beside the step (AdamW, Loshchilov & Hutter 2019).  step: counts from 1.  rate: the learning rate.
+    Parameters
+    ----------
+    weights, gradients, first_moment, second_moment : dict of str to array
+        Alike in names and shapes. The gradients are left as they are.
+    step : int
+        Number of this step, from 1.
+    rate : float
+        Learning rate.
+    l2 : float
+        l2 * w is added to the gradient, as the authors' code does.
+    decay : float
+        AdamW's weight decay [2]_: besides its step, w shrinks by rate * decay * w.
+    beta1, beta2 : float in [0, 1)
+        Decay of the two moments.
+    epsilon : float
+        Added to the root of the second moment.
+
+    References
+    ----------
+    .. [1] D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015, Algorithm 1.
+    .. [2] I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, Algorithm 2.
     """
     for name, w in weights.items():
         g = gradients[name] + l2 * w if l2 else gradients[name]
-        m, v = first[name], second[name]
+        m, v = first_moment[name], second_moment[name]
         m += (1 - beta1) * (g - m)
         v += (1 - beta2) * (g * g - v)
         if decay:
@@ -41,11 +77,24 @@ def adam_step(weights, gradients, first, second, step, *, rate, l2=0.0, decay=0.
         w -= rate * (m / (1 - beta1**step)) / ((v / (1 - beta2**step)) ** 0.5 + epsilon)
 
 
-def ema_step(mean, weights, step, horizon=0.999):
-    """One step of the weights' exponential running mean, in place.
+def ema_step(ema, weights, step, decay=0.999):
+    """Update the exponential moving average of the weights, in place.
 
-    The factor is min(horizon, (1 + step) / (10 + step)), so that early means forget the random start (Tan & Le 2019's rule).
+    The decay is min(decay, (1 + step) / (10 + step)): smaller at first, so that the average soon forgets the random start.
+
+    Parameters
+    ----------
+    ema, weights : dict of str to array
+        Alike in names and shapes. The weights are left as they are.
+    step : int
+        Number of this step, from 1.
+    decay : float in [0, 1]
+        What each step keeps of the old average.
+
+    References
+    ----------
+    The smaller decay at first is the rule of `num_updates` in TensorFlow's `tf.train.ExponentialMovingAverage`.
     """
-    factor = min(horizon, (1 + step) / (10 + step))
+    kept = min(decay, (1 + step) / (10 + step))
     for name, w in weights.items():
-        mean[name] += (1 - factor) * (w - mean[name])
+        ema[name] += (1 - kept) * (w - ema[name])

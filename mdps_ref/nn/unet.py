@@ -1,7 +1,12 @@
-"""The noise predictor eps_theta: a UNet as one function of (weights, x_t, t) and a flat dictionary of arrays.
+"""The noise predictor eps_theta: a UNet, written as one function of a flat dictionary of arrays.
 
-The family is that of the authors' code (after Dhariwal & Nichol 2021): residual blocks with BigGAN up- and downsampling, the time
-embedding added, self-attention at some resolutions, last convolutions that start at zero.
+The architecture is that of the authors' code, after [1]_. The residual blocks resize as in BigGAN [2]_ and add the time embedding. Some
+resolutions have self-attention. The last convolution of each residual branch, and of the network, starts at zero.
+
+References
+----------
+.. [1] P. Dhariwal, A. Nichol, "Diffusion models beat GANs on image synthesis", NeurIPS 2021.
+.. [2] A. Brock, J. Donahue, K. Simonyan, "Large scale GAN training for high fidelity natural image synthesis", ICLR 2019.
 """
 
 import dataclasses
@@ -19,12 +24,30 @@ from mdps_ref.nn.layers import apply_conv2d, apply_norm, attention_block, embed_
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
-    """What fixes the shape of a UNet.
+    """The architecture of a UNet.
 
-    image_size: pixels a side.  base_channels: width of the first level; level i has base_channels * multipliers[i].
-    blocks: residual blocks a level.  attention_sizes: sides in pixels at which each block is followed by attention.
-    heads: attention heads.  groups: of every group normalisation.  channels: of the image.
-    Raises: InputError where sizes do not divide.
+    Parameters
+    ----------
+    image_size : int
+        Pixels a side.
+    base_channels : int
+    multipliers : tuple of int
+        One for each level; level i has base_channels * multipliers[i] channels, at image_size / 2**i pixels a side.
+    blocks : int
+        Residual blocks in a level on the way down. The way up has one more.
+    attention_sizes : tuple of int
+        Pixels a side at which attention follows each residual block.
+    heads : int
+        Heads of each attention.
+    groups : int
+        Groups of each group normalisation.
+    channels : int
+        Channels of the image.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be halved once for each level but the first, or channels do not divide into groups or heads.
     """
 
     image_size: int = 32
@@ -55,7 +78,18 @@ NETWORKS = {
 
 
 class Block(NamedTuple):
-    """One residual block: its name, channels in and out, whether attention follows, and how it resizes."""
+    """A residual block of a UNet.
+
+    Attributes
+    ----------
+    name : str
+        Beginning of the names of its arrays.
+    c_in, c_out : int
+        Channels.
+    attends : bool
+        True if attention follows the block.
+    resize : {"", "half", "double"}
+    """
 
     name: str
     c_in: int
@@ -65,7 +99,15 @@ class Block(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The blocks in the order in which they run; every `down` block leaves a skip, every `joining` up block takes one."""
+    """The residual blocks of a UNet, in the order in which they run.
+
+    Attributes
+    ----------
+    down, middle, up : list of Block
+        The output of every block of `down` is kept as a skip connection.
+    joining : frozenset of str
+        Names of the blocks of `up` that take a skip connection, in reverse order: channels of the latest skip join the input.
+    """
 
     down: list[Block]
     middle: list[Block]
@@ -74,7 +116,16 @@ class Plan(NamedTuple):
 
 
 def plan(config):
-    """The blocks of a UNet, from which both its arrays and its forward pass are made."""
+    """List the residual blocks of a UNet. Its arrays and its forward pass both follow this list.
+
+    Parameters
+    ----------
+    config : UNetConfig
+
+    Returns
+    -------
+    Plan
+    """
     widths = [config.base_channels * m for m in config.multipliers]
     sides = [config.image_size >> level for level in range(len(widths))]
     last = len(widths) - 1
@@ -100,9 +151,21 @@ def plan(config):
 
 
 def init_unet(config, seed=0, dtype=np.float32):
-    """Fresh weights: uniform in +- 1 / sqrt(inputs of a unit), norms at identity, biases and the last map of each branch at zero.
+    """Draw the weights of an untrained network, which predicts zero.
 
-    Shapes: -> {name: array}, on the host; kernels (K, K, Ci, Co), linear maps (Ci, Co), vectors (C).
+    Kernels and matrices are uniform between -1 / sqrt(n) and 1 / sqrt(n), where n is the number of inputs that an output sums over. The
+    last one of each residual branch, of each attention and of the network is zero. Group normalisations have scale 1. Biases are zero.
+
+    Parameters
+    ----------
+    config : UNetConfig
+    seed : int
+    dtype : data type
+
+    Returns
+    -------
+    dict of str to host array
+        Kernels (K, K, Ci, Co), matrices (Ci, Co) and vectors (C).
     """
     rng = random_stream(seed, "weights")
     weights = {}
@@ -116,10 +179,22 @@ def init_unet(config, seed=0, dtype=np.float32):
 
 
 def unet(weights, x, t, config, record=None):
-    """eps_theta(x_t, t), the noise that the network sees in x_t.
+    """Predict the noise in noisy images: eps_theta(x_t, t).
 
-    weights: {name: array or Tensor}.  record: a dictionary that receives every block's output under its name, if given.
-    Shapes: x (N, H, W, C), t (N) integers on the host, 0 .. 999 -> as x.
+    Parameters
+    ----------
+    weights : dict of str to array or Tensor
+    x : array or Tensor, (N, H, W, C)
+        The noisy images x_t.
+    t : host array of int, (N,), 0 to 999
+        Timestep of each image.
+    config : UNetConfig
+    record : dict or None
+        Filled with the output of each block, under the block's name.
+
+    Returns
+    -------
+    array or Tensor, shape of `x`
     """
     blocks = plan(config)
     time = embed_time(weights, t, x, config.base_channels)
@@ -138,12 +213,23 @@ def unet(weights, x, t, config, record=None):
 
 
 def check_weights(weights, config):
-    """Raises: InputError that lists every array that is missing, not wanted, or of another shape."""
+    """Check that weights fit a UNet.
+
+    Parameters
+    ----------
+    weights : dict of str to array
+    config : UNetConfig
+
+    Raises
+    ------
+    InputError
+        If an array is missing, unexpected, or has another shape.
+    """
     check_arrays(weights, {name: shape for name, shape, _ in arrays_of(config)})
 
 
 def _run(weights, block, h, time, config, record):
-    """One block, and the attention behind it."""
+    """Run a block, and its attention if it has one."""
     resize = {"": None, "half": ops.mean_pool2, "double": ops.upsample2}[block.resize]
     h = residual_block(weights, block.name, h, time, config.groups, resize)
     if block.attends:
@@ -154,7 +240,19 @@ def _run(weights, block, h, time, config, record):
 
 
 def arrays_of(config):
-    """(name, shape, kind of start) for every array of the network."""
+    """List the arrays of a UNet.
+
+    Parameters
+    ----------
+    config : UNetConfig
+
+    Yields
+    ------
+    name : str
+    shape : tuple of int
+    start : {"uniform", "zero", "one"}
+        How an untrained network begins.
+    """
     base, time_width = config.base_channels, 4 * config.base_channels
     blocks = plan(config)
     yield from _map("time.0", (base, time_width))
@@ -179,12 +277,12 @@ def arrays_of(config):
 
 
 def _map(name, shape, kind="uniform"):
-    """The two arrays of a convolution or a linear map."""
+    """The weight and the bias of a convolution or a linear map."""
     yield f"{name}.weight", shape, kind
     yield f"{name}.bias", (shape[-1],), "zero"
 
 
 def _norm(name, width):
-    """The two arrays of a group normalisation."""
+    """The scale and the shift of a group normalisation."""
     yield f"{name}.weight", (width,), "one"
     yield f"{name}.bias", (width,), "zero"

@@ -1,4 +1,4 @@
-"""Adam against a scalar twin in loops and the closed form of its first step; clipping and the running mean by what they claim."""
+"""Adam against a scalar twin in loops and the closed form of its first step; clipping and the moving average by their properties."""
 
 import math
 
@@ -20,9 +20,9 @@ def some(seed):
 def take_steps(weights, gradients, **settings):
     """Adam from fresh moments over a list of gradients; returns the changed weights."""
     weights = {name: w.copy() for name, w in weights.items()}
-    first, second = optim.zeros_like(weights), optim.zeros_like(weights)
+    first_moment, second_moment = optim.zeros_like(weights), optim.zeros_like(weights)
     for step, g in enumerate(gradients, 1):
-        optim.adam_step(weights, g, first, second, step, **settings)
+        optim.adam_step(weights, g, first_moment, second_moment, step, **settings)
     return weights
 
 
@@ -80,13 +80,13 @@ def test_decoupled_decay_shrinks_and_l2_steps_by_the_rate():
 
 def test_adam_works_in_place_and_keeps_the_type():
     weights = {name: w.astype(np.float32) for name, w in some(0).items() if w.ndim}
-    first, second = optim.zeros_like(weights), optim.zeros_like(weights)
-    held = [(group[name], name) for group in (weights, first, second) for name in group]
+    first_moment, second_moment = optim.zeros_like(weights), optim.zeros_like(weights)
+    held = [(group[name], name) for group in (weights, first_moment, second_moment) for name in group]
     before = {name: w.copy() for name, w in weights.items()}
     gradients = {name: np.ones_like(w) for name, w in weights.items()}
-    optim.adam_step(weights, gradients, first, second, 1, rate=RATE, decay=0.1)
+    optim.adam_step(weights, gradients, first_moment, second_moment, 1, rate=RATE, decay=0.1)
     assert all(array.dtype == np.float32 for array, _ in held)
-    assert [any(array is group[name] for group in (weights, first, second)) for array, name in held] == [True] * len(held)
+    assert [any(array is group[name] for group in (weights, first_moment, second_moment)) for array, name in held] == [True] * len(held)
     assert all((weights[name] != before[name]).all() for name in weights)
     assert all((g == 1).all() for g in gradients.values())
 
@@ -121,37 +121,37 @@ def test_zero_gradients_are_not_divided_by():
     assert length == 0 and not as_one(clipped).any()
 
 
-# The running mean
+# The exponential moving average
 
 
-def test_the_mean_of_constant_weights_is_constant():
+def test_the_average_of_constant_weights_is_constant():
     weights = some(0)
-    mean = {name: w.copy() for name, w in weights.items()}
+    ema = {name: w.copy() for name, w in weights.items()}
     for step in range(1, 30):
-        optim.ema_step(mean, weights, step)
-    assert all((mean[name] == w).all() for name, w in weights.items())
+        optim.ema_step(ema, weights, step)
+    assert all((ema[name] == w).all() for name, w in weights.items())
 
 
-def test_the_mean_is_a_weighted_mean_of_all_it_saw():
-    """Unrolled: what was seen at step k has weight (1 - f_k) times every later f; the start has the product of all f."""
-    horizon, steps = 0.9, 120
+def test_the_average_is_a_weighted_mean_of_all_weights_so_far():
+    """Unrolled: the weights of step k have the share (1 - f_k) times every later f; the start has the product of all f."""
+    decay, steps = 0.9, 120
     seen = [some(step) for step in range(steps + 1)]
-    mean = {name: w.copy() for name, w in seen[0].items()}
+    ema = {name: w.copy() for name, w in seen[0].items()}
     for step in range(1, steps + 1):
-        optim.ema_step(mean, seen[step], step, horizon)
-    factors = [min(horizon, (1 + step) / (10 + step)) for step in range(1, steps + 1)]
+        optim.ema_step(ema, seen[step], step, decay)
+    factors = [min(decay, (1 + step) / (10 + step)) for step in range(1, steps + 1)]
     shares = [math.prod(factors)] + [(1 - f) * math.prod(factors[k + 1 :]) for k, f in enumerate(factors)]
     assert sum(shares) == pytest.approx(1)
-    assert factors[0] < horizon == factors[-1]
+    assert factors[0] < decay == factors[-1]
     for name in SHAPES:
         expected = sum(share * w[name] for share, w in zip(shares, seen, strict=True))
-        np.testing.assert_allclose(mean[name], expected, rtol=1e-10)
+        np.testing.assert_allclose(ema[name], expected, rtol=1e-10)
 
 
-def test_the_mean_is_kept_in_place_and_the_weights_left_alone():
-    weights, mean = some(1), some(2)
-    held = dict(mean)
+def test_the_average_is_updated_in_place_and_the_weights_left_alone():
+    weights, ema = some(1), some(2)
+    held = dict(ema)
     before = {name: w.copy() for name, w in weights.items()}
-    optim.ema_step(mean, weights, 1)
-    assert all(mean[name] is held[name] for name in ("kernel", "bias"))
+    optim.ema_step(ema, weights, 1)
+    assert all(ema[name] is held[name] for name in ("kernel", "bias"))
     assert all((weights[name] == before[name]).all() for name in weights)
