@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import check_pullback
+from mdps_ref.autograd.norm import group_norm
 from mdps_ref.autograd.tape import Tensor, pull_back
-from mdps_ref.errors import InputError
-from mdps_ref.nn.layers import attention, timestep_embedding
+from mdps_ref.nn.layers import attention_block, timestep_embedding
 from mdps_ref.nn.unet import NETWORKS, UNetConfig, check_weights, init_unet, unet
 
 SMALL = UNetConfig(image_size=4, base_channels=4, multipliers=(1, 2), attention_sizes=(2,), heads=2, groups=2)
@@ -86,20 +85,19 @@ def test_the_record_holds_every_block(weights):
     }
 
 
-def test_weights_that_do_not_fit_are_listed_in_full(weights):
+def test_weights_that_do_not_fit_are_listed(weights, fails_with):
     wrong = {**weights, "first.bias": np.zeros(3), "more": np.zeros(1)}
     del wrong["last.conv.bias"]
-    with pytest.raises(InputError) as error:
+    with fails_with("first.bias has shape (3,), not (4,)", "last.conv.bias is missing", "more is unexpected"):
         check_weights(wrong, SMALL)
-    assert all(part in str(error.value) for part in ("first.bias has shape (3,), not (4,)", "last.conv.bias is missing", "more is unexpected"))
 
 
 @pytest.mark.parametrize(
     "change",
     [{"image_size": 6, "multipliers": (1, 1, 1)}, {"base_channels": 6, "groups": 4}, {"base_channels": 6, "groups": 2, "heads": 4}],
 )
-def test_sizes_that_do_not_divide_are_refused(change):
-    with pytest.raises(InputError):
+def test_sizes_that_do_not_divide_are_refused(change, fails_with):
+    with fails_with():
         UNetConfig(**change)
 
 
@@ -123,7 +121,7 @@ def group_norm_by_loops(x, scale, shift, groups):
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-12)])
 def test_group_norm_is_its_twin(dtype, tolerance):
     x, scale, shift = (a.astype(dtype) for a in (5 + 3 * normal(2, 6, 5, 8), normal(8), normal(8, seed=1)))
-    np.testing.assert_allclose(ops.group_norm(x, scale, shift, groups=4), group_norm_by_loops(x, scale, shift, 4), atol=tolerance)
+    np.testing.assert_allclose(group_norm(x, scale, shift, groups=4), group_norm_by_loops(x, scale, shift, 4), atol=tolerance)
 
 
 def test_attention_is_its_twin():
@@ -141,4 +139,4 @@ def test_attention_is_its_twin():
             share = np.exp([q[p] @ k[r] / np.sqrt(d) for r in range(h * w)])
             mixed[i, p, head * d : (head + 1) * d] = sum(s * v[r] for r, s in enumerate(share / share.sum()))
     expected = x + (mixed @ weights["a.project.weight"] + weights["a.project.bias"]).reshape(x.shape)
-    np.testing.assert_allclose(attention(weights, "a", x, 4, heads), expected, atol=1e-10)
+    np.testing.assert_allclose(attention_block(weights, "a", x, 4, heads), expected, atol=1e-10)
