@@ -3,7 +3,7 @@
 import numpy as np
 
 from mdps_ref.backend import array_module, to_device
-from mdps_ref.scoring.separable import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
+from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
 
 IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 

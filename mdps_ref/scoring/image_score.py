@@ -1,13 +1,28 @@
-"""From a map to one number an image, and from n maps to their mean and spread."""
+"""From an anomaly map to one number an image, and from n anomaly maps to their mean and spread."""
 
 from mdps_ref.backend import array_module
 
 
 def softmax_top_k(maps, k=500):
-    """The k largest entries of the softmax over all pixels, summed.
+    """Sum of the k largest entries of the softmax over all pixels, as in the authors' code.
 
-    Eq: E19 (the authors' code, k = 500).  Shapes: (N, H, W) -> (N).  Range: 0 to 1.
-    A map and the same map plus a constant score the same, so an image that is bad all over is not seen by it.
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+    k : int
+
+    Returns
+    -------
+    array, (N)
+        0 to 1.
+
+    Equation
+    --------
+    E19 : score = sum of the k largest entries of softmax(D), over all pixels of the anomaly map D
+
+    Notes
+    -----
+    Adding a constant to a map does not change its score, so this score misses an image that is anomalous everywhere.
     """
     xp = array_module(maps)
     flat = maps.reshape(len(maps), -1)
@@ -17,17 +32,53 @@ def softmax_top_k(maps, k=500):
 
 
 def top_k_mean(maps, k):
-    """The mean of the k largest entries.  Eq: E19.  Shapes: (N, H, W) -> (N)."""
+    """Mean of the k largest entries.
+
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+    k : int
+
+    Returns
+    -------
+    array, (N)
+
+    Equation
+    --------
+    E19 : score = mean of the k largest entries of the anomaly map D
+    """
     return array_module(maps).sort(maps.reshape(len(maps), -1), axis=1)[:, -k:].mean(axis=1)
 
 
 def maximum(maps):
-    """The largest entry.  Eq: E19.  Shapes: (N, H, W) -> (N)."""
+    """Largest entry.
+
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+
+    Returns
+    -------
+    array, (N)
+
+    Equation
+    --------
+    E19 : score = max D, the largest entry of the anomaly map D
+    """
     return maps.max(axis=(1, 2))
 
 
 def one_percent(maps):
-    """How many pixels are a hundredth of a map, at least 1: as 500 are of the authors' 224 x 224."""
+    """Return 1 % of a map's pixels as a whole number, at least 1; of 224 x 224 it is about the authors' 500.
+
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+
+    Returns
+    -------
+    int
+    """
     return max(1, round(maps.shape[1] * maps.shape[2] / 100))
 
 
@@ -39,8 +90,19 @@ IMAGE_SCORES = {
 
 
 def mean_and_spread(maps):
-    """The mean of the n maps of each image, and their standard deviation, which says how sure the samples are of it.
+    """Mean of the n anomaly maps of each image, and their standard deviation.
 
-    Eq: E20 (the deviation divides by n).  Shapes: (N, n, H, W) -> two arrays (N, H, W).
+    Parameters
+    ----------
+    maps : array, (N, n, H, W)
+
+    Returns
+    -------
+    mean, spread : array, (N, H, W)
+        Where the spread is large, the posterior samples disagree.
+
+    Equation
+    --------
+    E20 : mean = (1/n) sum_i D_i, spread = sqrt((1/n) sum_i (D_i - mean)^2), over the anomaly maps D_i of an image's n samples
     """
     return maps.mean(axis=1), maps.std(axis=1)

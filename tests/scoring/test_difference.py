@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from mdps_ref.scoring.difference import absolute_difference, cosine_similarity, difference_map, feature_map, fuse, pixel_map, smooth
-from mdps_ref.scoring.separable import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
+from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
 
 
 def uniform(*shape, seed=0):
