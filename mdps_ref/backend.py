@@ -69,12 +69,24 @@ def find_backend(name):
 
 
 def to_device(array, xp):
-    """Return `array`, from the host or the device, as an array of the module `xp`. The dtype stays."""
+    """Move an array to the device of an array module.
+
+    Parameters
+    ----------
+    array : array
+        From the host or from that device.
+    xp : module
+        NumPy or CuPy.
+
+    Returns
+    -------
+    array of `xp`, with the same shape and dtype
+    """
     return xp.asarray(array)
 
 
 def to_host(array):
-    """Return `array` as a NumPy array."""
+    """Move an array of NumPy or CuPy to the host, as a NumPy array."""
     return array if array_module(array) is np else array.get()
 
 

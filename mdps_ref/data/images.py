@@ -139,7 +139,16 @@ def load_mask(path, size, image_size, shrink=nearest_mask):
 
 
 def image_size(path):
-    """Return (width, height) of an image from the header of its file.
+    """Read the size of an image from the header of its file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    width, height : int
+        In pixels.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from mdps_ref.errors import InputError
 
 SIZES = (32, 1024)
 SUPERSAMPLES = 4  # points drawn along each side of a pixel
-BAND = 8  # rows of pixels drawn at a time; so few stay in the processor's cache
+BAND = 8  # rows of pixels drawn at a time, few enough to stay in the processor's cache
 NOISE = 1.2 / 255  # standard deviation of the sensor noise
 VISIBLE = 16 / 255  # a pixel belongs to a defect if a channel differs from the clean twin by more than this
 

@@ -135,7 +135,17 @@ def resnet_layers(arrays):
 
 
 def architecture(state):
-    """Return the Architecture that the names and shapes in a state dict imply. A number of channels that nothing implies is None."""
+    """Infer the architecture of a ResNet from the names and shapes in its state dict.
+
+    Parameters
+    ----------
+    state : dict of str to array
+
+    Returns
+    -------
+    Architecture
+        A number of channels that cannot be inferred is None.
+    """
     block, last = ("Bottleneck", 3) if any(name.endswith(".conv3.weight") for name in state) else ("BasicBlock", 2)
     layers = []
     for layer in LAYERS:

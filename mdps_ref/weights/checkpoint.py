@@ -33,6 +33,10 @@ def save_checkpoint(path, groups, about):
 def load_checkpoint(path):
     """Read a checkpoint. Nothing in the file is executed.
 
+    Parameters
+    ----------
+    path : path-like
+
     Returns
     -------
     groups, about : dict, dict

@@ -1,6 +1,6 @@
 """The pickle in a file of `torch.save`: which names it may use, how it describes tensors, and which dictionary is the state dict.
 
-Such a pickle holds everything but the numbers. A tensor is a view of a storage, and a persistent id describes the storage, whose
+Such a pickle holds everything but the numbers. A tensor is a view of a storage. A persistent id describes the storage, and the storage's
 numbers lie elsewhere in the file.
 """
 
