@@ -1,4 +1,4 @@
-"""Features behind one interface: the network's own activations, and ImageNet networks from files."""
+"""Features: the noise predictor's own activations, and ImageNet networks from files."""
 
 import importlib.util
 import pathlib
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mdps_ref.backend import to_device, to_host
-from mdps_ref.weights.state_dict import write_state_dict
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features
 from mdps_ref.nn.resnet import RESNETS, architecture, fold_resnet, resnet_features
 from mdps_ref.nn.unet import UNetConfig, init_unet
 from mdps_ref.scoring.features import EXTRACTORS, imagenet_normalised, make_features, unet_features
+from mdps_ref.weights.state_dict import write_state_dict
 
 spec = importlib.util.spec_from_file_location("small_networks", pathlib.Path(__file__).parents[1] / "nn" / "small_networks.py")
 small_networks = importlib.util.module_from_spec(spec)
