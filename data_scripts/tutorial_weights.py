@@ -9,23 +9,23 @@ import sys
 
 import numpy as np
 
-from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
 def main(argv=None):
     """Run the command line `argv`; return its exit status, 2 after one line on standard error."""
     p = argparse.ArgumentParser(
-        description="Shrink a run's checkpoint to the running mean of its weights, in half precision.", allow_abbrev=False
+        description="Shrink a run's checkpoint to the moving average of its weights, in half precision.", allow_abbrev=False
     )
     p.add_argument("checkpoint", help="the checkpoint.npz of a run folder")
     p.add_argument("out", help="the file to write; --weights of mdps_ref.run reads it")
     args = p.parse_args(argv)
     try:
         groups, about = load_checkpoint(args.checkpoint)
-        if "mean" not in groups:
+        if "ema" not in groups:
             raise InputError(f"{args.checkpoint}: holds no weights; give the checkpoint.npz of a run folder")
-        save_checkpoint(args.out, {"mean": {name: w.astype(np.float16) for name, w in groups["mean"].items()}}, about)
+        save_checkpoint(args.out, {"ema": {name: w.astype(np.float16) for name, w in groups["ema"].items()}}, about)
     except InputError as error:
         print(f"tutorial_weights: {error}", file=sys.stderr)
         return 2

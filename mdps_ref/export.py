@@ -22,12 +22,12 @@ def parser():
     """The command line."""
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.export",
-        description="Write the running mean of a checkpoint's weights as the state dict that the authors' trainer writes: PyTorch's zip "
+        description="Write the moving average of a checkpoint's weights as the state dict that the authors' trainer writes: PyTorch's zip "
         "format, their names, each behind `module.`. Prints the settings with which their code makes the network.",
         allow_abbrev=False,
     )
     p.add_argument(
-        "checkpoint", metavar="CHECKPOINT.npz", help="the checkpoint.npz of a run folder, of a network of their family (released)"
+        "checkpoint", metavar="CHECKPOINT.npz", help="the checkpoint.npz of a run folder whose network is of their family (released)"
     )
     p.add_argument("out", metavar="OUT.pth", help="the file to write; there must be none of that name")
     return p
@@ -43,7 +43,7 @@ def export(path, out):
     groups, about = load_checkpoint(path)
     try:
         network = make_config({name: about["config"][name] for name in ("network", "image_size")}).unet()
-        weights = groups["mean"]
+        weights = groups["ema"]
         check_weights(weights, network)
         state = to_released(weights, network)
     except KeyError as error:

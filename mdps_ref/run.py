@@ -1,12 +1,9 @@
 """The main job, `python -m mdps_ref.run`: images in; a run folder with maps, scores, metrics and a report out."""
 
 import argparse
-import contextlib
-import dataclasses
 import pathlib
 import platform
 import sys
-import time
 
 import matplotlib
 import numpy as np
@@ -15,25 +12,21 @@ import scipy
 
 import mdps_ref
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.job.config import CHOICES, make_config, read_settings, with_presets
-from mdps_ref.data.folders import read_category, split_held_out
-from mdps_ref.data.images import centre_crop, image_size, load_images, load_mask
-from mdps_ref.data.synthetic import DEFECTS, check_request, write_category
-from mdps_ref.job.detect import Detection, calibrate, centre, detect, judged_side, make_extractor, make_model, mask_from_test_set
+from mdps_ref.data.images import centre_crop
+from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError, exit_status
-from mdps_ref.job.evaluate import evaluate
+from mdps_ref.job.config import CHOICES, make_config, read_settings
+from mdps_ref.job.pipeline import run_job
+from mdps_ref.job.run_folder import open_run_folder
 from mdps_ref.released.presets import preset_settings
 from mdps_ref.report.page import Result, write_report
-from mdps_ref.released.rules import RULES
-from mdps_ref.job.run_folder import open_run_folder, write_json, write_maps, write_scores
-from mdps_ref.job.train import load_weights, resume_training, train
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
     *("features", "feature_weights", "feature_layers"),
 )
 FILE_FLAGS = ("data", "weights", "feature_weights")
-SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
+SUMMARY = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_difference", "contrast")
 
 
 def main(argv=None):
@@ -43,7 +36,7 @@ def main(argv=None):
         return exit_status(run_and_print, args)
     except KeyboardInterrupt:
         print(
-            "mdps_ref: interrupted; --out with the run folder named above, and --resume, goes on from its last checkpoint, if it had one",
+            "mdps_ref: interrupted; --resume with --out and the run folder named above goes on from its last checkpoint, if it has one",
             file=sys.stderr,
         )
         return 130
@@ -57,7 +50,7 @@ def run_and_print(args):
 
 
 def parser():
-    """The command line.  Flags that set a setting have no default here, so that only what was given counts."""
+    """Return the command line. A flag that sets a setting has no default here, so that only what was given counts."""
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.run",
         description="Find and locate defects: train a diffusion model on good images, sample what each test image would be without its "
@@ -70,22 +63,28 @@ def parser():
     images.add_argument("--category", metavar="NAME", help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer)")
     images.add_argument("--image-size", metavar="N", type=int, help="pixels a side that images are resized to (default: 32)")
     network = p.add_argument_group("network")
-    network.add_argument("--network", choices=CHOICES["network"], help="its size (default: tiny to 32 pixels, small to 128, then released)")
+    network.add_argument(
+        "--network", choices=CHOICES["network"], help="its size (default: tiny up to 32 pixels, small up to 128, then released)"
+    )
     network.add_argument("--train-steps", metavar="N", type=int, help="batches to train on (default: by network)")
     network.add_argument(
         "--weights", metavar="FILE", help="instead of training: a run's checkpoint.npz, or the authors' .pth or .safetensors"
     )
     sampling = p.add_argument_group("sampling")
     sampling.add_argument("--samples", metavar="N", type=int, help="posterior samples an image (default: by network)")
-    sampling.add_argument("--seed", metavar="N", type=int, help="of all randomness (default: 0)")
-    sampling.add_argument("--rules", choices=CHOICES["rules"], help="whose, where the authors' code parts from the paper (default: paper)")
+    sampling.add_argument("--seed", metavar="N", type=int, help="seed of all randomness (default: 0)")
+    sampling.add_argument(
+        "--rules", choices=CHOICES["rules"], help="follow the paper, or the authors' code where the two differ (default: paper)"
+    )
     features = p.add_argument_group("features")
     features.add_argument("--features", choices=CHOICES["features"], help="what compares images (default: unet, the network itself)")
     features.add_argument("--feature-weights", metavar="FILE", help="the file of their weights (default: in the folder weights)")
     features.add_argument("--feature-layers", metavar="NAMES", help="its layers, with commas between (default: by features)")
     running = p.add_argument_group("run")
     running.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
-    running.add_argument("--resume", action="store_true", help="go on with the run in --out, to the bytes of one that was not broken off")
+    running.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out; it ends with the same bytes as an unbroken run"
+    )
     running.add_argument("--preset", metavar="NAME", help="the authors' settings for a category, such as released/mvtec/bottle")
     running.add_argument(
         "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; it wins over --preset, flags over both"
@@ -95,36 +94,23 @@ def parser():
 
 
 def run(args):
-    """Do what the parsed `args` ask for; return the Result and the run folder.  Raises: InputError."""
+    """Do what the parsed `args` ask for; return the Result and the run folder.  Raises InputError for what the user has to mend."""
     xp = find_backend(args.backend)
     config = requested_config(args)
     folder = open_run_folder(args.out, args.resume, f"{config.category}-{config.image_size}")
-    loaded = load_weights(config.weights, config, xp) if config.weights else None  # before anything is written
-    extractor = make_extractor(config, xp)
-    seconds = {}
-    with timed(seconds, "reading"):
-        images = read_images(config, folder)
-    print(f"run folder: {folder}", flush=True)
-    with timed(seconds, "training"):
-        weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, args.resume)
-    whole, held_out_scores = sampled(make_model(weights, config, extractor), images, config, seconds)
-    detection = Detection(*(centre(maps, images.side, config) for maps in (whole.plain, whole.stage1, whole.masked)), whole.mask_threshold)
-    labels = [item.is_anomalous for item in images.items]
-    metrics = evaluate(detection, held_out_scores, labels, images.truths, config)
-    write_json(folder / "metrics.json", metrics)
-    write_scores(folder / "scores.csv", images.items, detection.masked.score, metrics["mdps"]["decision_threshold"])
-    write_maps(folder / "maps" / config.category, images.items, whole.masked.anomaly)
+    outcome = run_job(config, folder, xp, args.resume)
+    items = outcome.images.items
     result = Result(
         config=config,
-        images=centre_crop(images.test, images.side),
-        names=[item.name for item in images.items],
-        defects=[item.defect for item in images.items],
-        truths=images.truths,
-        detection=detection,
-        held_out_scores=held_out_scores,
-        metrics=metrics,
-        log=log,
-        seconds=seconds,
+        images=centre_crop(outcome.images.test, outcome.images.side),
+        names=[item.name for item in items],
+        defects=[item.defect for item in items],
+        truths=outcome.images.truths,
+        detection=outcome.detection,
+        held_out_scores=outcome.held_out_scores,
+        metrics=outcome.metrics,
+        log=outcome.log,
+        seconds=outcome.seconds,
         versions=versions(xp),
     )
     write_report(folder, result)
@@ -132,9 +118,9 @@ def run(args):
 
 
 def requested_config(args):
-    """The Config that the command line asks for: what suits the network, over it --preset, over that --config, over that flags.
+    """Return the Config that the command line asks for.  Merge: network defaults < --preset < --config < flags.
 
-    With --resume the settings are the run's own.  Raises: InputError if a setting given now is another than the run's.
+    With --resume the settings are the run's own; a setting given now that differs from the run's is an InputError.
     """
     given = read_settings(args.config) if args.config else {}
     given |= {name: getattr(args, name) for name in SETTING_FLAGS if getattr(args, name) is not None}
@@ -144,122 +130,28 @@ def requested_config(args):
             raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use")
         if args.preset and not given.get("data") and "category" not in given:
             raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its category")
-        return make_config(with_presets(given, args.preset))
+        return make_config(given, args.preset)
     stored = read_settings(open_run_folder(args.out, True, "") / "config.json")
     if args.preset:
-        given = preset_settings(args.preset, stored.get("rules")) | given
+        given = preset_settings(args.preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
     for name, value in given.items():
         if name in stored and stored[name] != value:
             raise InputError(f"{args.out}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")
     return make_config(given | stored)
 
 
-@dataclasses.dataclass(frozen=True)
-class RunImages:
-    """The images of a run, on the host, (N, H, W, 3) in [-1, 1]: to train on, held out (and their names), and to test.
-
-    side: pixels a side of the centre of test images that is judged.  items: the test images' Items.
-    truths: their masks of that centre, (side, side) bool, all False for a good image, None for a defect without one.
-    """
-
-    train: np.ndarray
-    held_out: np.ndarray
-    held_out_names: list
-    test: np.ndarray
-    side: int
-    items: tuple
-    truths: list
-
-
-def read_images(config, folder):
-    """Read all images of a run before anything else is done, so that a broken one is found first; write the settings into its folder.
-
-    Without config.data the synthetic set is drawn into the run folder; its settings go there first, so that a drawing that was broken
-    off can be resumed.
-    """
-    root = config.data or folder / "synthetic"
-    if not config.data:
-        check_request(config.category, SYNTHETIC["size"])
-        write_json(folder / "config.json", dataclasses.asdict(config))
-        write_category(root, config.category, seed=config.seed, **SYNTHETIC)
-    category = read_category(root, config.category)
-    try:
-        train_items, held_out_items = split_held_out(category.train, config.held_out, config.seed)
-    except InputError as error:
-        raise InputError(f"{category.root}: {error}") from None
-    size, side = config.image_size, judged_side(config, category.layout)
-    bilinear = RULES[config.rules].bilinear_masks
-    images = RunImages(
-        train=load_images(train_items, size),
-        held_out=load_images(held_out_items, size),
-        held_out_names=[item.name for item in held_out_items],
-        test=load_images(category.test, size),
-        side=side,
-        items=category.test,
-        truths=[true_mask(item, size, side, bilinear) for item in category.test],
-    )
-    if config.data:
-        write_json(folder / "config.json", dataclasses.asdict(config))
-    return images
-
-
-def true_mask(item, size, side, bilinear):
-    """The centre of an Item's mask; all False for a good image, None for a defect that has none.  Shapes: -> (side, side) bool."""
-    if not item.is_anomalous:
-        return np.zeros((side, side), bool)
-    return centre_crop(load_mask(item.mask_path, size, image_size(item.path), bilinear)[None], side)[0] if item.mask_path else None
-
-
-def trained_weights(config, images, folder, xp, resume):
-    """The running mean of the weights, on the device, and the training log, trained from the start or a checkpoint on.
-
-    Shapes: images (M, H, W, 3) -> {name: array}, (steps, 2), loss and gradient norm.
-    """
-    checkpoint = folder / "checkpoint.npz"
-    state = resume_training(checkpoint, config, xp) if resume and checkpoint.exists() else None
-    state = train(config, images, folder, xp, state)
-    return state.mean, np.array(state.log).reshape(-1, 2)
-
-
-def sampled(model, images, config, seconds):
-    """The Detection of the test images and the scores of the held-out ones; whichever of the two sets the mask's threshold goes first."""
-
-    def calibrated(threshold=None):
-        with timed(seconds, "calibration"):
-            return calibrate(model, images.held_out, images.held_out_names, config, threshold, images.side)
-
-    def detected(threshold=None):
-        with timed(seconds, "detection"):
-            return detect(model, images.test, [item.name for item in images.items], config, threshold)
-
-    if mask_from_test_set(config):
-        detection = detected()
-        return detection, calibrated(detection.mask_threshold)[1]
-    threshold, held_out_scores = calibrated()
-    return detected(threshold), held_out_scores
-
-
-@contextlib.contextmanager
-def timed(seconds, stage):
-    """Note the wall time of the block under seconds[stage]."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
-
-
 def versions(xp):
-    """What ran: the versions of Python and the packages, the processor or GPU in words."""
+    """Return the versions of Python and the packages, and the kind of machine."""
     modules = {module.__name__: module.__version__ for module in (mdps_ref, np, scipy, PIL, matplotlib, xp)}
     return {"python": platform.python_version(), **modules, "arrays on": xp.__name__, "machine": platform.machine()}
 
 
 def summary(metrics):
-    """The metrics of each kind of chain, a line each, for the terminal; without a mask stage 1 is MDPS itself."""
-    columns = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_difference", "contrast")
-    lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>19}" for name in columns)]
-    for kind in ("mdps", "stage_1", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction"):
-        values = [metrics[kind][name] for name in columns]
-        lines.append(f"{kind.replace('_', ' '):16}" + "".join(f"{'-' if value is None else format(value, '.4f'):>19}" for value in values))
+    """Return the metrics of each chain, a line each, for the terminal; without a mask the guided chain is MDPS itself."""
+    lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>19}" for name in SUMMARY)]
+    for chain in ("mdps", "guided", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction"):
+        values = [metrics[chain][name] for name in SUMMARY]
+        lines.append(f"{chain:16}" + "".join(f"{'-' if value is None else format(value, '.4f'):>19}" for value in values))
     return "\n".join(lines)
 
 

@@ -137,4 +137,14 @@ for _name in IN_PLACE:
     setattr(ndarray, f"__{_name}__", _in_place(_name))
 for _name in FUNCTIONS:
     globals()[_name] = _function(_name)
+
+
+class add:
+    """The one universal function with an `at` that the library calls."""
+
+    @staticmethod
+    def at(array, index, values):
+        np.add.at(array._values, _inner(index), _inner(values))
+
+
 ndarray.__module__ = "strict_device"

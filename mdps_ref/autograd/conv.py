@@ -68,7 +68,7 @@ def windows(x, k, stride=1, pads=None):
 
 
 def _views(padded, k, stride):
-    h, w = ((size - k) // stride * stride + 1 for size in padded.shape[1:3])
+    h, w = (size - k + 1 for size in padded.shape[1:3])
     for i, j in np.ndindex(k, k):
         yield (i, j), padded[:, i : i + h : stride, j : j + w : stride]
 

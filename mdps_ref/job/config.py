@@ -1,4 +1,4 @@
-"""Every setting of a run, as one frozen dataclass: an unknown key is an error, and the used settings are saved with the result."""
+"""Every setting of a run, in one frozen dataclass. An unknown setting is an error, and each run folder keeps its settings."""
 
 import dataclasses
 import json
@@ -7,42 +7,84 @@ import typing
 
 from mdps_ref.errors import InputError
 from mdps_ref.nn.unet import NETWORKS
-from mdps_ref.posterior.guidance import GUIDANCES
+from mdps_ref.posterior.guidance import GUIDES
 from mdps_ref.released.presets import preset_settings
-from mdps_ref.released.rules import RULES
+from mdps_ref.released.rules import resolve_rules
 from mdps_ref.scoring.features import EXTRACTORS
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The settings of a run.  Raises: InputError that names the key, its value and what would be right.
+    """The settings of a run. `make_config` makes one with the defaults of its network.
 
-    data, category: the folder and the category in it; data "" means the synthetic set, drawn into the run folder.
-    image_size: pixels a side that every image is resized to.  network: a name in `nn.unet.NETWORKS`, made for that size.
-    seed: of the weights, the hold-out, the training draws and the sampling noise.
-    rules: a side in `rules.RULES`, "paper" or that of the authors' "released" code.
+    Parameters
+    ----------
+    data, category : str
+        The data folder, and the category in it. With data "" the synthetic set is drawn into the run folder.
+    image_size : int
+        Side, in pixels, to which every image is resized.
+    network : str
+        A name in `nn.unet.NETWORKS`. The network is made for `image_size`.
+    seed : int
+        Seed of the initial weights, the hold-out, the training draws and the sampling noise.
+    rules : {"paper", "released"}
+        Follow the paper, or the authors' released code, where the two differ.
+    rules_except : str
+        Names of rows in `released.rules.ROWS`, commas between, that take the other side than `rules`.
+    held_out : float
+        Share of the training images that is kept back to calibrate the thresholds of the mask and of the decision.
+    weights : str
+        A file of weights to load instead of training; "" trains.
+    train_steps, batch_size, learning_rate
+        Training steps, images a step, Adam's learning rate. Under the released rules, `batch_size` test images share a batch too.
+    clip_norm : float
+        Largest length of the gradient, of the loss per pixel value.
+    weight_decay, l2 : float
+        Decoupled weight decay (AdamW); L2 penalty, which adds l2 * weight to the gradient.
+    ema_decay : float
+        Decay of the exponential moving average of the weights. Sampling uses that average.
+    checkpoint_every : int
+        Training steps between checkpoints.
+    guided_start, mdps_start : int
+        T, the timestep that a test image is noised to, in the guided chain; in the reconstruction and MDPS chains.
+    stride : int
+        Difference between two timesteps that a chain visits.
+    samples : int
+        n, posterior samples an image.
+    ddim_eta : float
+        DDIM's eta: 1 draws fresh noise in every step as DDPM does, 0 draws none after the start.
+    guidance : {"norm", "squared_norm", "moment_matched"}
+        The guide, a name in `posterior.guidance.GUIDES`. "moment_matched" costs 4 pullbacks a step.
+    guided_strength, mdps_strength : float
+        Guidance strength w / sqrt(H W C) in the guided chain and in MDPS; see `guidance_weight`.
+    masked : bool
+        Make a mask from the guided chain and run MDPS under it. False: one guided chain, with MDPS's settings, is the result.
+    mask_share : float
+        Calibrates the mask's threshold: the share of a held-out good image's pixels that may be suspected.
+    mask_threshold : float or None
+        A fixed threshold of the mask, in values of the anomaly map. None calibrates it.
+    mask_lambda : float
+        Under the released rules, where the mask's threshold lies between the least (0) and the largest (1) map value of the test set.
+    features : str
+        The features that are compared: "unet", the noise predictor's own, or a name in `scoring.features.EXTRACTORS`.
+    feature_weights, feature_layers : str
+        The extractor's file of weights, and its layers with commas between; "" for the usual ones.
+    feature_timestep : int
+        The timestep at which the noise predictor's own features are taken.
+    pixel_weight : float
+        Weight of the pixel map against the feature map.
+    blur : float
+        Sigma of the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256 pixels).
+    image_score : str
+        A name in `scoring.image_score.IMAGE_SCORES`.
+    false_positive_rate : float
+        Share of held-out good images that the decision may flag.
 
-    held_out: share of the training images kept back, unseen, to set the mask's and the decision's thresholds.
-    weights: a checkpoint to load instead of training, "" to train.  train_steps, batch_size, learning_rate: of Adam; by the released
-    rules so many test images run as one batch, too.
-    clip_norm: limit on the gradient's length, of the loss per pixel value.  weight_decay: decoupled (AdamW).  l2: penalty, l2 * weight
-    is added to the gradient.  ema_horizon: factor of the weights' running mean.  checkpoint_every: steps between checkpoints.
-
-    stage1_start, stage2_start: T, the timestep that test images are noised to.  stride: between the timesteps visited.
-    samples: n, chains an image.
-    guidance: "norm", "squared_norm" or "moment_matched" (4 pullbacks a step).  stage1_strength, stage2_strength: w / sqrt(H W C),
-    see `guidance_weight`.
-    masked: whether there is a stage 1 that makes a mask; without one a single guided pass, of stage 2, is the result.
-    mask_share: the part of a held-out good image's pixels that may be suspected.  mask_lambda: by the released rules instead, where
-    between the least and the largest stage-1 value of the test set the threshold lies.
-
-    features: whose are compared, the noise predictor's own ("unet") or a name in `scoring.features.EXTRACTORS`, with feature_weights,
-    the file of its weights, and feature_layers, names with commas between; "" for the usual ones.
-    feature_timestep: at which the noise predictor's activations are compared.
-    eta: the weight of the pixel map against the feature map.
-    blur: the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256).
-    image_score: a name in `scoring.image_score.IMAGE_SCORES`.  false_positive_rate: of the decision, on held-out good images.
+    Raises
+    ------
+    InputError
+        If a value is not one of its choices, is out of its range, or does not go with the rules.
     """
 
     data: str = ""
@@ -51,6 +93,7 @@ class Config:
     network: str = "tiny"
     seed: int = 0
     rules: str = "paper"
+    rules_except: str = ""
 
     held_out: float = 0.2
     weights: str = ""
@@ -60,25 +103,27 @@ class Config:
     clip_norm: float = 1.0
     weight_decay: float = 0.0
     l2: float = 0.0
-    ema_horizon: float = 0.995
+    ema_decay: float = 0.995
     checkpoint_every: int = 100
 
-    stage1_start: int = 300
-    stage2_start: int = 300
+    guided_start: int = 300
+    mdps_start: int = 300
     stride: int = 20
     samples: int = 2
+    ddim_eta: float = 1.0
     guidance: str = "norm"
-    stage1_strength: float = 0.09
-    stage2_strength: float = 0.01
+    guided_strength: float = 0.09
+    mdps_strength: float = 0.01
     masked: bool = True
     mask_share: float = 0.05
+    mask_threshold: float | None = None
     mask_lambda: float = 0.12
 
     features: str = "unet"
     feature_weights: str = ""
     feature_layers: str = ""
     feature_timestep: int = 5
-    eta: float = 0.5
+    pixel_weight: float = 0.5
     blur: float = 1 / 64
     image_score: str = "top_mean"
     false_positive_rate: float = 0.05
@@ -89,29 +134,37 @@ class Config:
                 raise InputError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}; it must lie in {low} .. {high}")
         self._check_rules()
         self.unet()
 
     def _check_rules(self):
-        """Raises: InputError for settings that the rules have no meaning for."""
-        rules = RULES[self.rules]
-        if self.guidance not in rules.guidances:
-            raise InputError(f"guidance is {self.guidance!r}; rules {self.rules!r} have {', '.join(rules.guidances)} alone")
-        for name in ("stage1_start", "stage2_start"):
-            if rules.below_start and getattr(self, name) < 1:
-                raise InputError(f"{name} is 0; rules {self.rules!r} call the network below it first, so it must be at least 1")
+        """Raise InputError for settings that have no meaning under the rules."""
+        rules = self.resolved_rules()
+        if self.guidance not in rules.guides:
+            raise InputError(f"guidance is {self.guidance!r}; rules {self.rules!r} have only {', '.join(rules.guides)}")
+        for name in ("guided_start", "mdps_start"):
+            if getattr(self, name) < rules.lowest_start:
+                raise InputError(f"{name} is {getattr(self, name)}; under rules {self.rules!r} it must be at least {rules.lowest_start}")
+
+    def resolved_rules(self):
+        """Return the `released.rules.Rules`, functions and values, that `rules` and `rules_except` name."""
+        return resolve_rules(self.rules, self.rules_except)
+
+    def guide(self):
+        """Return the guide, guide(predict_noise, y, weight, mask) -> denoise, that `guidance` names under the rules."""
+        return self.resolved_rules().guides[self.guidance]
 
     def unet(self):
-        """The network's own config, at this image size."""
+        """Return the network's own config, at this image size."""
         return dataclasses.replace(NETWORKS[self.network], image_size=self.image_size)
 
 
 CHOICES = {
     "network": tuple(NETWORKS),
-    "rules": tuple(RULES),
-    "guidance": GUIDANCES,
+    "rules": ("paper", "released"),
+    "guidance": tuple(GUIDES),
     "features": ("unet", *EXTRACTORS),
     "image_score": tuple(IMAGE_SCORES),
 }
@@ -125,70 +178,106 @@ RANGES = {
     "clip_norm": (0.0, float("inf")),
     "weight_decay": (0.0, 1.0),
     "l2": (0.0, 1.0),
-    "ema_horizon": (0.0, 1.0),
+    "ema_decay": (0.0, 1.0),
     "checkpoint_every": (1, 10_000_000),
-    "stage1_start": (0, 999),
-    "stage2_start": (0, 999),
+    "guided_start": (0, 999),
+    "mdps_start": (0, 999),
     "stride": (1, 1000),
     "samples": (1, 1000),
-    "stage1_strength": (0.0, 1000.0),
-    "stage2_strength": (0.0, 1000.0),
+    "ddim_eta": (0.0, 1.0),
+    "guided_strength": (0.0, 1000.0),
+    "mdps_strength": (0.0, 1000.0),
     "mask_share": (0.0, 1.0),
+    "mask_threshold": (0.0, 1e6),
     "mask_lambda": (0.0, 1.0),
-    "eta": (0.0, 1000.0),
+    "pixel_weight": (0.0, 1000.0),
     "feature_timestep": (0, 999),
     "blur": (0.0, 0.25),
     "false_positive_rate": (0.0, 1.0),
 }
 
-
-# What suits each network where the defaults, made for tiny, do not; a larger one trains longer and, at 256 x 256, more gently.
-PRESETS = {
+# What a network needs other than the defaults, which suit the tiny one. Larger networks train longer, and the released one more gently.
+NETWORK_DEFAULTS = {
     "tiny": {},
-    "small": {"train_steps": 1500, "stage1_start": 400, "stage2_start": 400, "samples": 4},
-    "released": {"train_steps": 50_000, "learning_rate": 3e-4, "stage1_start": 250, "stage2_start": 250, "samples": 4},
+    "small": {"train_steps": 1500, "guided_start": 400, "mdps_start": 400, "samples": 4},
+    "released": {"train_steps": 50_000, "learning_rate": 3e-4, "guided_start": 250, "mdps_start": 250, "samples": 4},
 }
 
 
-def with_presets(settings, preset=None):
-    """These settings; under them those of the authors' preset of that name, if one is given, as the rules among them read it; under those
-    what suits the network, which is chosen by image size where none is named.
+def make_config(settings=(), preset=None, /, **more):
+    """Make a Config of these settings over the defaults.
 
-    Raises: as `checked` and `preset_settings`.
+    Parameters
+    ----------
+    settings : dict
+    preset : str, optional
+        The name of the authors' settings for a category, such as "released/mvtec/bottle".
+    **more
+        Settings by keyword; they win over `settings`.
+
+    Raises
+    ------
+    InputError
+        If a setting or the preset is unknown, or a value is of another type, is out of its range, or does not go with the rules.
+
+    Examples
+    --------
+    >>> make_config(image_size=64).network
+    'small'
+    """
+    return Config(**with_defaults(dict(settings) | more, preset))
+
+
+def with_defaults(settings, preset=None):
+    """Merge: network defaults < preset < these settings.
+
+    The image size chooses the network if neither the settings nor the preset name one.
+
+    Parameters
+    ----------
+    settings : dict
+    preset : str, optional
+        A name in `released.presets.PRESETS`.
+
+    Returns
+    -------
+    dict
     """
     settings = checked(settings)
     if preset:
-        settings = preset_settings(preset, settings.get("rules", "released")) | settings
+        settings = preset_settings(preset, settings.get("rules", "released"), settings.get("rules_except", "")) | settings
     size = settings.get("image_size", Config.image_size)
     network = settings.get("network", "tiny" if size <= 32 else "small" if size <= 128 else "released")
-    return {"network": network} | PRESETS.get(network, {}) | settings
-
-
-def make_config(settings):
-    """A Config of these settings, a dictionary.  Raises: as `checked`, and InputError for a value out of its range."""
-    return Config(**checked(settings))
+    return {"network": network} | NETWORK_DEFAULTS.get(network, {}) | settings
 
 
 def checked(settings):
-    """`settings`, a whole number made a float where one is wanted.
+    """Return `settings` with a whole number made a float where a float is wanted.
 
-    Raises: InputError for a key that there is not, or a value of another type.
+    Raises
+    ------
+    InputError
+        If a setting is unknown, or its value is of another type.
     """
-    types = typing.get_type_hints(Config)
+    types = {name: typing.get_args(kind) or (kind,) for name, kind in typing.get_type_hints(Config).items()}
     unknown = sorted(settings.keys() - types.keys())
     if unknown:
         raise InputError(f"unknown setting {', '.join(unknown)}; there are {', '.join(types)}")
-    values = {name: float(value) if types[name] is float and type(value) is int else value for name, value in settings.items()}
+    values = {name: float(value) if float in types[name] and type(value) is int else value for name, value in settings.items()}
     for name, value in values.items():
-        if type(value) is not types[name]:
-            raise InputError(f"{name} is {value!r}; it must be of type {types[name].__name__}")
+        if type(value) not in types[name]:
+            wanted = " or ".join(kind.__name__ for kind in types[name])
+            raise InputError(f"{name} is {value!r}; it must be of type {wanted.replace('NoneType', 'None')}")
     return values
 
 
 def read_settings(path):
-    """The settings in a JSON file, a dictionary.
+    """Read a JSON file of settings into a dictionary.
 
-    Raises: InputError that names the file if it is missing, is no JSON object, or holds what `checked` refuses.
+    Raises
+    ------
+    InputError
+        With the file's name, if it is missing, is no JSON object, or holds a setting that `checked` refuses.
     """
     path = pathlib.Path(path)
     try:

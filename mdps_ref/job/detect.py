@@ -1,4 +1,4 @@
-"""From images and a noise predictor to anomaly maps: stage 1, the mask, stage 2, and plain reconstruction beside them."""
+"""From images and a noise predictor to anomaly maps: the reconstruction chain, the guided chain, the mask from it, and MDPS."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from mdps_ref.kernels.buffers import Workspace
 from mdps_ref.backend import array_module, to_device, to_host
-from mdps_ref.data.folders import centre_crop
-from mdps_ref.diffusion.schedule import released_timesteps, visited_timesteps
+from mdps_ref.data.images import centre_crop
 from mdps_ref.errors import InputError
+from mdps_ref.job.images import check_images
+from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import unet
-from mdps_ref.posterior.guidance import guidance_weight
-from mdps_ref.posterior.mask import mask_threshold, released_threshold, suspected
-from mdps_ref.posterior.sampler import posterior_samples
-from mdps_ref.released.rules import RULES
+from mdps_ref.posterior.mask import mask_threshold, suspected
+from mdps_ref.posterior.sampler import prior_denoiser
 from mdps_ref.scoring.difference import absolute_difference, difference_map
 from mdps_ref.scoring.features import make_features, unet_features
 from mdps_ref.scoring.image_score import IMAGE_SCORES, mean_and_spread
@@ -26,11 +24,20 @@ CHAINS_AT_ONCE = 16  # image-sample pairs in one pass of the network: enough to 
 
 @dataclasses.dataclass(frozen=True)
 class Maps:
-    """What one kind of chain gave for N images, on the host.
+    """What one chain gave for N images, on the host.
 
-    x_0: the first posterior sample (N, H, W, C).  difference: mean over samples of |x_0 - y| (N, H, W), in pixel values ([-1, 1]).
-    anomaly: the mean of the n anomaly maps (N, H, W).  spread: their standard deviation.  score: one number an image (N).
-    suspected: the mask the chains ran under (N, H, W), 1 = suspected; all 1 where there was none.
+    Parameters
+    ----------
+    x_0 : array, (N, H, W, C)
+        The first posterior sample.
+    difference : array, (N, H, W)
+        |x_0 - y| in pixel values ([-1, 1]), mean over channels and samples.
+    anomaly, spread : array, (N, H, W)
+        Mean and standard deviation of the n anomaly maps.
+    score : array, (N)
+        The anomaly score of each image.
+    suspected : array, (N, H, W)
+        The mask that the chain ran under, 1 = suspected; all 1 without a mask.
     """
 
     x_0: np.ndarray
@@ -43,21 +50,36 @@ class Maps:
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """What three kinds of chain gave for the same images: plain reconstruction, guidance without a mask, and MDPS under the mask.
+    """What the three chains gave for the same images.
 
-    mask_threshold: above which a stage-1 map makes a pixel suspected.  Without a mask it is None, and `stage1` and `masked` are the
-    same Maps: one guided pass, the result.
+    Parameters
+    ----------
+    reconstruction, guided, mdps : Maps
+        No guidance and no mask; guidance without a mask; MDPS under the mask. With `masked` False, `guided` and `mdps` are the same
+        Maps: one guided chain, with MDPS's settings, is the result.
+    mask_threshold : float or None
+        A pixel is suspected if its guided anomaly map exceeds it. None without a mask.
     """
 
-    plain: Maps
-    stage1: Maps
-    masked: Maps
+    reconstruction: Maps
+    guided: Maps
+    mdps: Maps
     mask_threshold: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained network as the chains see it: predict_noise(x_t, t) -> eps, features(images) -> list of arrays, and its array module."""
+    """A noise predictor as the chains use it.
+
+    Parameters
+    ----------
+    predict_noise : callable
+        predict_noise(x_t, t) -> eps, for arrays and Tensors x_t (N, H, W, C) and integers t (N).
+    features : callable
+        features(images) -> list of arrays (N, h, w, C).
+    xp : module
+        The array module to compute with: NumPy or CuPy.
+    """
 
     predict_noise: Callable
     features: Callable
@@ -65,71 +87,141 @@ class Model:
 
 
 def make_extractor(config, xp):
-    """The feature extractor that config names, from its file of weights; None for the noise predictor's own activations.
-
-    Raises: as `make_features`.
-    """
+    """Load the feature extractor that `config` names; return None for the noise predictor's own features."""
     return None if config.features == "unet" else make_features(config.features, config.feature_weights, config.feature_layers, xp)
 
 
 def make_model(weights, config, extractor=None):
-    """The Model of these weights, {name: array} on the device to run on.  extractor: as `make_extractor` gives it, if it is there."""
+    """Make the Model of these weights.
+
+    Parameters
+    ----------
+    weights : dict of str to array
+        On the device to compute on.
+    config : Config
+    extractor : callable, optional
+        features(images) -> list of arrays (N, h, w, C). Without it the features are those that `config` names.
+    """
     network, xp = config.unet(), array_module(*weights.values())
     features = extractor or make_extractor(config, xp) or unet_features(weights, network, config.feature_timestep)
     return Model(lambda x_t, t: unet(weights, x_t, t, network), features, xp)
 
 
-def mask_from_test_set(config):
-    """Whether the mask's threshold comes from the test images themselves (row 5), so that `detect` goes before `calibrate`."""
-    return config.masked and RULES[config.rules].mask_from == "test set"
+def needs_test_maps(config):
+    """Return whether the test images themselves set the mask's threshold (row "mask"), so that `detect` goes before `calibrate`."""
+    return config.masked and config.mask_threshold is None and config.resolved_rules().threshold_from_test is not None
 
 
 def calibrate(model, good_images, names, config, threshold=None, side=None):
-    """The mask's threshold, and the scores that good images get from MDPS under it; both from held-out good images alone.
+    """Set the mask's threshold from held-out good images, and score them with MDPS under that mask.
 
-    threshold: by the released rules, where it comes from the test set, that of `detect`.  side: of the centre that is scored, see
-    `judged_side`; None for all.
-    Shapes: good_images (N, H, W, C) on the host, in [-1, 1] -> a Python float, or None without a mask; (N).
-    Raises: ValueError if there are no images, or no threshold where the test set has to set it.
+    Parameters
+    ----------
+    model : Model
+    good_images : array, (N, H, W, C), in [-1, 1]
+        On the host.
+    names : list of str
+        One name an image; a name keys its image's noise.
+    config : Config
+    threshold : float, optional
+        The mask's threshold, if it is known already: that of `detect`, where the test images set it. The default is
+        `config.mask_threshold`, and without that a threshold that `config.mask_share` of the good pixels exceed.
+    side : int, optional
+        Score only the central side x side pixels.
+
+    Returns
+    -------
+    threshold : float or None
+        None without a mask.
+    scores : array, (N)
+
+    Raises
+    ------
+    InputError
+        If `check_images` refuses the images, or the test images have to set the threshold and it is not given.
     """
-    if threshold is None and mask_from_test_set(config):
-        raise ValueError(f"by rules {config.rules!r} the test set sets the mask's threshold: detect first, and give its mask_threshold")
-    mask = None
-    if config.masked:
-        stage1 = run_chains(model, good_images, names, config, "stage 1")
-        threshold = mask_threshold(stage1.anomaly, config.mask_share) if threshold is None else threshold
-        mask = suspected(stage1.anomaly, threshold)
-    masked = run_chains(model, good_images, names, config, "stage 2", mask)
-    return threshold, centre(masked, side or config.image_size, config).score
+    good_images = check_images(good_images, config.image_size, names)
+    known = config.mask_threshold if threshold is None else threshold
+    if known is None and needs_test_maps(config):
+        raise InputError(
+            f"under rules {config.rules!r} the test images set the mask's threshold: detect first and give its mask_threshold, "
+            'or set mask_threshold, or set rules_except to "mask"'
+        )
+
+    def threshold_of(maps):
+        return mask_threshold(maps, config.mask_share) if known is None else known
+
+    with fast():
+        _, mdps, threshold = guided_and_mdps(model, good_images, names, config, threshold_of)
+    return threshold, centre(mdps, side or config.image_size, config).score
 
 
 def detect(model, images, names, config, threshold=None):
-    """Plain reconstruction; stage 1 and the mask from it; stage 2 under the mask.
+    """Run the reconstruction chain, the guided chain, and MDPS under the mask.
 
-    names: one an image, which key its noise: an image's result depends on it, its pixels, the weights and the settings alone, unless
-    the rules are the released ones: then also on its batch, config.batch_size images in this order, and on all images, which set the
-    threshold of the mask.
-    threshold: as `calibrate` gives it; it plays no part where the test set sets it, or where there is no mask.
-    Shapes: images (N, H, W, C) on the host, in [-1, 1] -> Detection.
+    An image's result depends only on its pixels, its name, the weights and the settings. The released rules add its batch
+    (`config.batch_size` images, in this order) and, for the mask's threshold, all images.
+
+    Parameters
+    ----------
+    model : Model
+    images : array, (N, H, W, C), in [-1, 1]
+        On the host.
+    names : list of str
+        One name an image; a name keys its image's noise.
+    config : Config
+    threshold : float, optional
+        The mask's threshold, from `calibrate`. Without it, `config.mask_threshold` or the test images must set the threshold.
+
+    Returns
+    -------
+    Detection
+
+    Raises
+    ------
+    InputError
+        If `check_images` refuses the images, or the mask has no threshold.
     """
-    plain = run_chains(model, images, names, config, "plain")
+    images = check_images(images, config.image_size, names)
+    known = config.mask_threshold if threshold is None else threshold
+    from_test = config.resolved_rules().threshold_from_test
+    if config.masked and known is None and from_test is None:
+        raise InputError("the mask has no threshold: give the one that calibrate returns, or set mask_threshold")
+
+    def threshold_of(maps):
+        return from_test(maps, config.mask_lambda) if known is None else known
+
+    with fast():
+        reconstruction = run_chains(model, images, names, config, "reconstruction")
+        return Detection(reconstruction, *guided_and_mdps(model, images, names, config, threshold_of))
+
+
+def guided_and_mdps(model, images, names, config, threshold_of):
+    """Run the guided chain, make the mask from its maps, and run MDPS under it.
+
+    Parameters
+    ----------
+    model, images, names, config
+        As for `detect`.
+    threshold_of : callable
+        threshold_of(maps) -> float, of the guided anomaly maps (N, H, W).
+
+    Returns
+    -------
+    guided, mdps : Maps
+    threshold : float or None
+        None without a mask.
+    """
     if not config.masked:
-        guided = run_chains(model, images, names, config, "stage 2")
-        return Detection(plain, guided, guided)
-    stage1 = run_chains(model, images, names, config, "stage 1")
-    if mask_from_test_set(config):
-        threshold = released_threshold(stage1.anomaly, config.mask_lambda)
-    masked = run_chains(model, images, names, config, "stage 2", suspected(stage1.anomaly, threshold))
-    return Detection(plain, stage1, masked, threshold)
-
-
-def judged_side(config, layout):
-    """Pixels a side of the centre of images that is scored and judged (row 12).  layout: of the folders, "mvtec" or "btad"."""
-    return round(config.image_size * RULES[config.rules].judged_share[layout])
+        mdps = run_chains(model, images, names, config, "mdps")
+        return mdps, mdps, None
+    guided = run_chains(model, images, names, config, "guided")
+    threshold = threshold_of(guided.anomaly)
+    return guided, run_chains(model, images, names, config, "mdps", suspected(guided.anomaly, threshold)), threshold
 
 
 def centre(maps, side, config):
-    """The Maps of the central side x side pixels, the score that of the centre alone."""
+    """Return the Maps of the central side x side pixels, with the scores of the centre alone."""
     if side == maps.anomaly.shape[1]:
         return maps
     arrays = {field.name: getattr(maps, field.name) for field in dataclasses.fields(Maps) if field.name != "score"}
@@ -137,48 +229,44 @@ def centre(maps, side, config):
     return Maps(**cropped, score=IMAGE_SCORES[config.image_score](cropped["anomaly"]))
 
 
-def run_chains(model, images, names, config, kind, mask=None):
-    """n chains of one kind ("plain", "stage 1" or "stage 2") an image, and the maps they give, with a progress bar.
+def run_chains(model, images, names, config, chain_name, mask=None):
+    """Run n chains an image and make their maps, with a progress bar.
 
-    Shapes: images (N, H, W, C), mask (N, H, W, 1) or None, on the host -> Maps.
+    Parameters
+    ----------
+    model, images, names, config
+        As for `detect`.
+    chain_name : {"reconstruction", "guided", "mdps"}
+        Chooses start and strength, and names the random streams.
+    mask : array, (N, H, W, 1), optional
+        1 = suspected.
+
+    Returns
+    -------
+    Maps
     """
-    rules = RULES[config.rules]
-    batched = "batch" in (rules.norm_over, rules.maxima_over)
+    batched = config.resolved_rules().share_batches
     at_once = config.batch_size if batched else max(1, CHAINS_AT_ONCE // config.samples)
     parts = []
-    with Workspace(), tqdm.tqdm(total=len(images), unit="image", desc=kind, mininterval=1.0) as bar:
+    with tqdm.tqdm(total=len(images), unit="image", desc=chain_name, mininterval=1.0) as bar:
         for start in range(0, len(images), at_once):
             part = slice(start, start + at_once)
-            parts.append(_maps(model, images[part], names[part], config, kind, None if mask is None else mask[part]))
+            parts.append(_maps(model, images[part], names[part], config, chain_name, None if mask is None else mask[part]))
             bar.update(len(images[part]))
     return Maps(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Maps)))
 
 
-def _maps(model, images, names, config, kind, mask):
-    """The Maps of a few images, by released rules a batch; all their chains in one pass of the network a step."""
-    rules = RULES[config.rules]
+def _maps(model, images, names, config, chain_name, mask):
+    """Return the Maps of a few images, whose chains share each pass of the network."""
+    rules = config.resolved_rules()
     y = to_device(images, model.xp)
     mask = None if mask is None else to_device(mask, model.xp)
-    start = config.stage1_start if kind == "stage 1" else config.stage2_start
-    strength = {"plain": 0.0, "stage 1": config.stage1_strength, "stage 2": config.stage2_strength}[kind]
-    x_0 = posterior_samples(
-        model.predict_noise,
-        y,
-        names,
-        mask,
-        (released_timesteps if rules.below_start else visited_timesteps)(start, config.stride),
-        config.samples,
-        seed=config.seed,
-        purpose=kind,
-        weight=guidance_weight(strength, rules.weight_shape or y.shape[1:]),
-        guidance=config.guidance,
-        noised_to=start,
-        paste=rules.paste,
-        norm_over=rules.norm_over,
+    chain = _chain(model.predict_noise, config, rules, chain_name, images.shape[1:])
+    x_0 = rules.sample(chain, y, mask, names, range(config.samples), config.seed, chain_name)
+    settings = {"pixel_weight": config.pixel_weight, "sigma": config.blur * images.shape[1], "fuse": rules.fuse}
+    anomaly, spread = mean_and_spread(
+        model.xp.stack([difference_map(sample, y, model.features, **settings) for sample in x_0.swapaxes(0, 1)], axis=1)
     )
-    sigma, over = config.blur * y.shape[1], rules.maxima_over
-    maps = [difference_map(x, y, model.features, eta=config.eta, sigma=sigma, over=over) for x in x_0.swapaxes(0, 1)]
-    anomaly, spread = mean_and_spread(model.xp.stack(maps, axis=1))
     if not np.isfinite(to_host(anomaly)).all():
         raise InputError(f"{names[0]} or an image near it: the chain gave nan; train longer, or with a lower learning_rate")
     return Maps(
@@ -189,3 +277,16 @@ def _maps(model, images, names, config, kind, mask):
         score=to_host(IMAGE_SCORES[config.image_score](anomaly)),
         suspected=np.ones(images.shape[:3], images.dtype) if mask is None else to_host(mask)[..., 0],
     )
+
+
+def _chain(predict_noise, config, rules, chain_name, shape):
+    """Return chain(y, mask, draw) -> x_0, with the settings of the chain of this name; without strength there is no guide."""
+    start = config.guided_start if chain_name == "guided" else config.mdps_start
+    strength = {"reconstruction": 0.0, "guided": config.guided_strength, "mdps": config.mdps_strength}[chain_name]
+    weight, timesteps, guide = rules.weight(strength, shape), rules.timesteps(start, config.stride), config.guide()
+
+    def chain(y, mask, draw):
+        denoise = guide(predict_noise, y, weight, mask) if weight else prior_denoiser(predict_noise)
+        return rules.chain(denoise, y, mask, start, timesteps, draw, ddim_eta=config.ddim_eta)
+
+    return chain

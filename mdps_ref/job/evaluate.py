@@ -1,4 +1,4 @@
-"""Against the truth: metrics of each kind of chain, and the decision that held-out good images set the threshold for."""
+"""Metrics of each chain against the true labels and masks, and the decision's threshold from held-out good images."""
 
 import numpy as np
 
@@ -8,24 +8,41 @@ PRO_LIMIT = 0.3
 
 
 def evaluate(detection, held_out_scores, labels, truths, config):
-    """All metrics of a run, a JSON-able dictionary; nan becomes None, where a metric is not defined.  And by which rules they came about.
+    """Compute all metrics of a run.
 
-    labels: (N) bool, True for an image with a defect.  truths: (N) list of (H, W) bool masks, None for a defect without one;
-    such images take no part in the pixel metrics.  held_out_scores: (M), of good images that neither trained nor test.
+    Parameters
+    ----------
+    detection : Detection
+        Of N images.
+    held_out_scores : array, (M)
+        MDPS's scores of good images that neither trained nor test.
+    labels : sequence of bool, N
+        True for an image with a defect.
+    truths : sequence of array, (H, W) bool, or None, N
+        True masks; None for a defect without one, which takes no part in the pixel metrics.
+    config : Config
+
+    Returns
+    -------
+    dict
+        Can be written as JSON. {chain: its metrics}, the rules, and the mask's threshold. An undefined metric is None.
     """
+    chains = {"mdps": detection.mdps, "guided": detection.guided, "reconstruction": detection.reconstruction}
+    metrics = {chain: metrics_of(maps, labels, truths) for chain, maps in chains.items()}
     threshold = threshold_at_rate(held_out_scores, config.false_positive_rate)
-    kinds = {"mdps": detection.masked, "stage_1": detection.stage1, "reconstruction": detection.plain}
-    metrics = {kind: metrics_of(maps, labels, truths) for kind, maps in kinds.items()}
     metrics["mdps"]["decision_threshold"] = threshold
-    metrics["mdps"]["f1"] = _number(f1_score(labels, detection.masked.score, threshold))
-    return metrics | {"rules": config.rules, "mask_threshold": detection.mask_threshold}
+    metrics["mdps"]["f1"] = _number(f1_score(labels, detection.mdps.score, threshold))
+    return metrics | {"rules": config.rules, "rules_except": config.rules_except, "mask_threshold": detection.mask_threshold}
 
 
 def metrics_of(maps, labels, truths):
-    """The metrics of one kind of chain.
+    """Compute the metrics of one chain.
 
-    good_difference, defect_difference: the mean |x_0 - y| (pixel values in [-1, 1]) over good images, and over the pixels under the
-    true masks; contrast is their ratio.
+    Returns
+    -------
+    dict
+        good_difference, defect_difference: mean |x_0 - y| (in [-1, 1]) over good images, and over the pixels under the true masks.
+        contrast: the second over the first.
     """
     known = [i for i, truth in enumerate(truths) if truth is not None]
     masks = [truths[i] for i in known]
@@ -46,10 +63,10 @@ def metrics_of(maps, labels, truths):
 
 
 def _mean(values):
-    """The mean, nan of nothing."""
+    """Return the mean, nan if there are no values."""
     return float(values.mean()) if values.size else float("nan")
 
 
 def _number(value):
-    """A float for JSON, None for nan."""
+    """Return a float for JSON, None for nan."""
     return None if np.isnan(value) else float(value)

@@ -1,21 +1,34 @@
-"""The folder of a run: a new one or an old one to go on with, and the tables and maps in it."""
+"""The folder of a run: a new one or one to go on with, and the tables and maps in it."""
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
 
 from PIL import Image
 
-from mdps_ref.data.folders import image_size
-from mdps_ref.errors import InputError
 from mdps_ref.data.files import whole_file, write_text
+from mdps_ref.data.images import image_size
+from mdps_ref.errors import InputError
+from mdps_ref.scoring.metrics import exceeds
 
 
 def open_run_folder(out, resume, name):
-    """The folder to run in: `out`, or where that is None a new one, runs/<name>.  Nothing is created yet.
+    """Return the folder to run in, without creating anything.
 
-    Raises: InputError if `out` holds files and is not to be resumed, or is to be resumed and holds no run.
+    Parameters
+    ----------
+    out : str or None
+        The folder. None means a new one, runs/<name>.
+    resume : bool
+        Go on with the run in `out`.
+    name : str
+
+    Raises
+    ------
+    InputError
+        If `out` holds files and is not to be resumed, or is to be resumed and holds no run.
     """
     if out is None:
         if resume:
@@ -32,23 +45,39 @@ def open_run_folder(out, resume, name):
     return folder
 
 
-def write_scores(path, items, scores, threshold):
-    """Write a CSV with one row an image: its path, defect, score, and whether the score exceeds the threshold (1) or not (0).
+def write_config(folder, config):
+    """Write the settings to config.json in `folder`."""
+    write_json(folder / "config.json", dataclasses.asdict(config))
 
-    Shapes: items and scores (N).  The path is given from the category's folder on.
+
+def write_scores(path, items, scores, threshold):
+    """Write a CSV with one row an image: its path in the category's folder, its defect, its score, and 1 if it is flagged, else 0.
+
+    Parameters
+    ----------
+    path : Path
+    items : sequence of Item, N
+    scores : array, (N)
+    threshold : float
+        An image is flagged if its score exceeds it.
     """
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["path", "defect", "score", "flagged"])
-    for item, score in zip(items, scores, strict=True):
-        rows.writerow([item.name + item.path.suffix, item.defect, f"{score:.8g}", int(score > threshold)])
+    for item, score, flagged in zip(items, scores, exceeds(scores, threshold), strict=True):
+        rows.writerow([item.name + item.path.suffix, item.defect, f"{score:.8g}", int(flagged)])
     write_text(path, table.getvalue())
 
 
 def write_maps(folder, items, maps):
-    """Write each anomaly map as a float32 TIFF at its image's own size, `<folder>/test/<defect>/<name>.tiff`.
+    """Write each anomaly map as a float32 TIFF at its image's own size, as MVTec AD's evaluation code reads them.
 
-    That is what MVTec AD's evaluation code reads.  Shapes: items (N), maps (N, H, W).
+    Parameters
+    ----------
+    folder : Path
+        The map of an item is `<folder>/<name>.tiff`, such as `<folder>/test/dent/003.tiff`.
+    items : sequence of Item, N
+    maps : array, (N, H, W)
     """
     for item, anomaly in zip(items, maps, strict=True):
         image = Image.fromarray(anomaly.astype("float32")).resize(image_size(item.path), Image.Resampling.BILINEAR)
@@ -62,7 +91,7 @@ def write_json(path, content):
 
 
 def _new_folder(name):
-    """runs/<name>, or with the first number behind it that is free."""
+    """Return runs/<name>, or runs/<name>-2, runs/<name>-3, ... : the first that does not exist."""
     number = 1
     while True:
         folder = pathlib.Path("runs") / (name if number == 1 else f"{name}-{number}")
