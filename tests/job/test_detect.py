@@ -6,10 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from mdps_ref.errors import InputError
 from mdps_ref.job import detect
+from mdps_ref.job.detector import Detector
 from mdps_ref.job.evaluate import evaluate, metrics_of
+from mdps_ref.job.images import judged_side
 from mdps_ref.nn.unet import init_unet
-from mdps_ref.released.rules import RULES
 
 NAMES = ["test/a/000", "test/a/001", "test/b/000", "test/good/000", "test/good/001"]
 ROUNDING = 1e-5  # of values around 1, where products of another number of rows may add up in another order; 7e-7 was seen
@@ -62,7 +64,7 @@ def together(make_model, images, quick_config):
     """
     config = quick_config(samples=2)
     model = make_model(config)
-    values = np.sort(detect.run_chains(model, images, NAMES, config, "stage 1").anomaly, axis=None)
+    values = np.sort(detect.run_chains(model, images, NAMES, config, "guided").anomaly, axis=None)
     middle = values[len(values) // 3 : -len(values) // 3]
     widest = np.diff(middle).argmax()
     threshold = float(middle[widest : widest + 2].mean())
@@ -93,25 +95,25 @@ def test_the_other_images_do_not_matter(together, images):
 def test_the_name_keys_the_noise(together, images):
     model, config, threshold, found = together
     renamed = detect.detect(model, images[:1], ["another"], config, threshold)
-    assert differ(renamed.plain, found.plain)
+    assert differ(renamed.reconstruction, found.reconstruction)
 
 
-def test_each_kind_of_chain_has_a_strength_of_its_own(together, images):
+def test_each_chain_has_a_strength_of_its_own(together, images):
     model, config, threshold, found = together
-    stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, stage1_strength=1.0), threshold)
-    assert_same(stronger.plain, found.plain)
-    assert differ(stronger.stage1, found.stage1)
-    stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, stage2_strength=1.0), threshold)
-    assert_same(stronger.plain, found.plain)
-    assert_same(stronger.stage1, found.stage1)
-    assert differ(stronger.masked, found.masked)
+    stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, guided_strength=1.0), threshold)
+    assert_same(stronger.reconstruction, found.reconstruction)
+    assert differ(stronger.guided, found.guided)
+    stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, mdps_strength=1.0), threshold)
+    assert_same(stronger.reconstruction, found.reconstruction)
+    assert_same(stronger.guided, found.guided)
+    assert differ(stronger.mdps, found.mdps)
 
 
-def test_each_kind_of_chain_has_noise_of_its_own(together, images):
+def test_each_chain_has_noise_of_its_own(together, images):
     model, config, _, _ = together
-    config = dataclasses.replace(config, stage1_strength=0.0, stage2_strength=0.0)
-    plain, stage1, stage2 = (detect.run_chains(model, images, NAMES, config, kind) for kind in ("plain", "stage 1", "stage 2"))
-    assert differ(plain, stage1) and differ(stage1, stage2) and differ(stage2, plain)
+    config = dataclasses.replace(config, guided_strength=0.0, mdps_strength=0.0)
+    reconstruction, guided, mdps = (detect.run_chains(model, images, NAMES, config, kind) for kind in ("reconstruction", "guided", "mdps"))
+    assert differ(reconstruction, guided) and differ(guided, mdps) and differ(mdps, reconstruction)
 
 
 # The mask
@@ -121,25 +123,25 @@ def test_normal_pixels_come_back_as_they_were_and_suspected_ones_do_not(make_mod
     config = quick_config()
     mask = np.zeros((5, 16, 16, 1), np.float32)
     mask[:, 4:9, 3:12] = 1
-    maps = detect.run_chains(make_model(config), images, NAMES, config, "stage 2", mask)
+    maps = detect.run_chains(make_model(config), images, NAMES, config, "mdps", mask)
     change = abs(maps.x_0 - images)
     assert (change * (1 - mask)).max() < ROUNDING
     assert (change * mask).max() > 0.1
     np.testing.assert_array_equal(maps.suspected, mask[..., 0])
 
 
-def test_the_mask_is_where_stage_1_exceeds_the_threshold(together):
+def test_the_mask_is_where_the_guided_map_exceeds_the_threshold(together):
     _, _, threshold, found = together
-    np.testing.assert_array_equal(found.masked.suspected, found.stage1.anomaly > threshold)
-    assert 0 < found.masked.suspected.mean() < 1
-    assert found.stage1.suspected.all() and found.plain.suspected.all()
+    np.testing.assert_array_equal(found.mdps.suspected, found.guided.anomaly > threshold)
+    assert 0 < found.mdps.suspected.mean() < 1
+    assert found.guided.suspected.all() and found.reconstruction.suspected.all()
 
 
 def test_without_suspicion_the_image_comes_back_and_scores_nothing(make_model, images, quick_config):
     config = quick_config(samples=2)
     found = detect.detect(make_model(config), images, NAMES, config, threshold=np.inf)
-    np.testing.assert_allclose(found.masked.x_0, images, atol=ROUNDING)
-    assert found.masked.anomaly.max() < 0.01 * found.plain.anomaly.max()
+    np.testing.assert_allclose(found.mdps.x_0, images, atol=ROUNDING)
+    assert found.mdps.anomaly.max() < 0.01 * found.reconstruction.anomaly.max()
 
 
 # Samples
@@ -147,19 +149,19 @@ def test_without_suspicion_the_image_comes_back_and_scores_nothing(make_model, i
 
 def test_one_sample_has_no_spread_and_several_have_some(together, make_model, images, quick_config):
     one = detect.detect(make_model(quick_config()), images, NAMES, quick_config(), 0.5)
-    assert not any(maps.spread.any() for maps in (one.plain, one.stage1, one.masked))
+    assert not any(maps.spread.any() for maps in (one.reconstruction, one.guided, one.mdps))
     *_, two = together
-    assert all(maps.spread.any() for maps in (two.plain, two.stage1, two.masked))
+    assert all(maps.spread.any() for maps in (two.reconstruction, two.guided, two.mdps))
 
 
 def test_more_samples_leave_the_first_as_it_was_and_maps_are_means(together, make_model, images, quick_config):
     """Of two maps a and b the mean is m and the deviation s = |a - b| / 2, so b = 2 m - a and |m - a| = s."""
     *_, two = together
     one = detect.detect(make_model(quick_config()), images, NAMES, quick_config(), 0.5)
-    np.testing.assert_allclose(one.plain.x_0, two.plain.x_0, atol=ROUNDING)
-    np.testing.assert_allclose(one.plain.difference, abs(one.plain.x_0 - images).mean(axis=-1), atol=ROUNDING)
-    np.testing.assert_allclose(abs(two.plain.anomaly - one.plain.anomaly), two.plain.spread, atol=ROUNDING)
-    assert abs(two.plain.difference - one.plain.difference).max() > 0.001
+    np.testing.assert_allclose(one.reconstruction.x_0, two.reconstruction.x_0, atol=ROUNDING)
+    np.testing.assert_allclose(one.reconstruction.difference, abs(one.reconstruction.x_0 - images).mean(axis=-1), atol=ROUNDING)
+    np.testing.assert_allclose(abs(two.reconstruction.anomaly - one.reconstruction.anomaly), two.reconstruction.spread, atol=ROUNDING)
+    assert abs(two.reconstruction.difference - one.reconstruction.difference).max() > 0.001
 
 
 # Calibration
@@ -171,25 +173,25 @@ def test_the_threshold_leaves_the_share_of_held_out_pixels_suspected(share, make
     model = make_model(config)
     threshold, scores = detect.calibrate(model, images, NAMES, config)
     found = detect.detect(model, images, NAMES, config, threshold)
-    suspected = found.masked.suspected.mean()
-    assert share - 2 / found.masked.suspected.size <= suspected <= share
-    np.testing.assert_allclose(found.masked.score, scores, rtol=ROUNDING)
+    suspected = found.mdps.suspected.mean()
+    assert share - 2 / found.mdps.suspected.size <= suspected <= share
+    np.testing.assert_allclose(found.mdps.score, scores, rtol=ROUNDING)
 
 
 def test_calibration_needs_held_out_images(make_model, images, quick_config):
-    with pytest.raises(ValueError):
+    with pytest.raises(InputError):
         detect.calibrate(make_model(quick_config()), images[:0], [], quick_config())
 
 
 EXTREMES = [
-    {"stage1_start": 0, "stage2_start": 0},
-    {"stage1_start": 999, "stage2_start": 999, "stride": 1000},
-    {"rules": "released", "stage1_start": 1, "stage2_start": 1},
-    {"rules": "released", "stage1_start": 999, "stage2_start": 999, "stride": 1000},
+    {"guided_start": 0, "mdps_start": 0},
+    {"guided_start": 999, "mdps_start": 999, "stride": 1000},
+    {"rules": "released", "guided_start": 1, "mdps_start": 1},
+    {"rules": "released", "guided_start": 999, "mdps_start": 999, "stride": 1000},
     {"masked": False},
     {"blur": 0.0},
     {"blur": 0.25},
-    {"eta": 0.0},
+    {"pixel_weight": 0.0},
     {"guidance": "squared_norm"},
     {"feature_timestep": 0},
     {"feature_timestep": 999},
@@ -205,7 +207,7 @@ def test_settings_at_the_ends_of_their_ranges_give_numbers(settings, make_model,
     config = quick_config(**settings)
     images = some_images(2, config.image_size)
     found = detect.detect(make_model(config), images, NAMES[:2], config, 0.5)
-    for maps in (found.plain, found.stage1, found.masked):
+    for maps in (found.reconstruction, found.guided, found.mdps):
         assert maps.x_0.shape == images.shape
         assert maps.anomaly.shape == maps.spread.shape == maps.difference.shape == maps.suspected.shape == images.shape[:3]
         assert maps.score.shape == (2,)
@@ -217,24 +219,30 @@ def test_settings_at_the_ends_of_their_ranges_give_numbers(settings, make_model,
 
 def known(quick_config, **settings):
     """The Config of a quick run by the released rules: a guidance that shows, and batches of 2."""
-    return quick_config(**{"rules": "released", "batch_size": 2, "stage1_strength": 3.0, "stage2_strength": 3.0} | settings)
+    return quick_config(**{"rules": "released", "batch_size": 2, "guided_strength": 3.0, "mdps_strength": 3.0} | settings)
 
 
 @pytest.fixture
 def asked(make_model, some_images, monkeypatch):
-    """asked(config): what run_chains asks of posterior_samples, {kind: its keyword arguments, the timesteps with them}."""
+    """asked(config): {chain: (weight of its guide or 0, start, timesteps)}, as run_chains hands them to the rules' functions."""
 
     def ask(config):
-        seen = {}
+        seen, weights = {}, []
+        rules = config.resolved_rules()
 
-        def recorded(predict_noise, y, names, mask, timesteps, samples, *, purpose, **settings):
-            seen[purpose] = settings | {"timesteps": timesteps}
-            return np.repeat(y[:, None], samples, axis=1)
+        def guide(predict_noise, y, weight, mask):
+            weights.append(weight)
+            return lambda x_t, t: x_t
 
+        def chain(denoise, y, mask, start, timesteps, draw, ddim_eta):
+            seen[name] = (weights.pop() if weights else 0, start, timesteps)
+            return y
+
+        recorded = dataclasses.replace(rules, chain=chain, norm_guide=guide)
         with monkeypatch.context() as patch:
-            patch.setattr(detect, "posterior_samples", recorded)
-            for kind in ("plain", "stage 1", "stage 2"):
-                detect.run_chains(make_model(config), some_images(1, config.image_size), NAMES[:1], config, kind)
+            patch.setattr(type(config), "resolved_rules", lambda self: recorded)
+            for name in ("reconstruction", "guided", "mdps"):
+                detect.run_chains(make_model(config), some_images(1, config.image_size), NAMES[:1], config, name)
         return seen
 
     return ask
@@ -244,20 +252,19 @@ def test_w_grows_with_the_image_or_is_what_it_is_at_256(asked, quick_config):
     """Row 3: w = strength sqrt(H W C), by the released rules always that of 256 x 256 x 3."""
     for rules, at_16, at_32 in (("paper", 16, 32), ("released", 256, 256)):
         for size, side in ((16, at_16), (32, at_32)):
-            seen = asked(quick_config(rules=rules, image_size=size, stage1_strength=0.1, stage2_strength=0.2))
-            weights = [seen[kind]["weight"] for kind in ("plain", "stage 1", "stage 2")]
+            seen = asked(quick_config(rules=rules, image_size=size, guided_strength=0.1, mdps_strength=0.2))
+            weights = [seen[chain][0] for chain in ("reconstruction", "guided", "mdps")]
             np.testing.assert_allclose(weights, np.array([0, 0.1, 0.2]) * side * 3**0.5)
 
 
-def test_each_stage_has_a_start_of_its_own_and_the_rules_say_where_the_first_call_is(asked, quick_config):
+def test_each_chain_has_a_start_of_its_own_and_the_rules_say_where_the_first_call_is(asked, quick_config):
     """Row 7."""
-    for rules, stage1, stage2 in (("paper", [90, 60, 30, 0, -1], [50, 20, -1]), ("released", [60, 30, 0, -1], [30, 0, -1])):
-        seen = asked(quick_config(rules=rules, stage1_start=90, stage2_start=50))
-        assert {kind: settings["timesteps"] for kind, settings in seen.items()} == {"plain": stage2, "stage 1": stage1, "stage 2": stage2}
-        assert {kind: settings["noised_to"] for kind, settings in seen.items()} == {"plain": 50, "stage 1": 90, "stage 2": 50}
+    for rules, guided, mdps in (("paper", [90, 60, 30, 0, -1], [50, 20, -1]), ("released", [60, 30, 0, -1], [30, 0, -1])):
+        seen = asked(quick_config(rules=rules, guided_start=90, mdps_start=50))
+        assert {chain: found[1:] for chain, found in seen.items()} == {"reconstruction": (50, mdps), "guided": (90, guided), "mdps": (50, mdps)}
 
 
-@pytest.mark.parametrize("kind", ["stage 1", "stage 2"])
+@pytest.mark.parametrize("kind", ["guided", "mdps"])
 def test_a_batch_is_batch_size_images_in_their_order(kind, make_model, images, quick_config):
     """Rows 2 and 4; that the paper's images are alone stands above."""
     config, model = known(quick_config), make_model(known(quick_config))
@@ -272,19 +279,19 @@ def test_a_batch_is_batch_size_images_in_their_order(kind, make_model, images, q
 
 def test_a_map_depends_on_its_batch_even_where_its_sample_does_not(make_model, images, quick_config):
     """Row 4 alone: without guidance there is no norm."""
-    config = known(quick_config, stage1_strength=0.0)
+    config = known(quick_config, guided_strength=0.0)
     two = images[:2] * np.array([0.1, 1], np.float32)[:, None, None, None]
     for rules, same in (("paper", True), ("released", False)):
         config = dataclasses.replace(config, rules=rules)
-        among = detect.run_chains(make_model(config), two, NAMES[:2], config, "stage 1")
-        alone = detect.run_chains(make_model(config), two[:1], NAMES[:1], config, "stage 1")
+        among = detect.run_chains(make_model(config), two, NAMES[:2], config, "guided")
+        alone = detect.run_chains(make_model(config), two[:1], NAMES[:1], config, "guided")
         np.testing.assert_allclose(among.x_0[0], alone.x_0[0], rtol=ROUNDING, atol=ROUNDING)
         assert (abs(among.anomaly[0] - alone.anomaly[0]).max() < ROUNDING) == same
 
 
 def test_one_sample_of_each_image_is_a_batch(make_model, images, quick_config):
     model = make_model(known(quick_config))
-    one, two = (detect.run_chains(model, images, NAMES, known(quick_config, samples=n), "stage 1") for n in (1, 2))
+    one, two = (detect.run_chains(model, images, NAMES, known(quick_config, samples=n), "guided") for n in (1, 2))
     np.testing.assert_allclose(two.x_0, one.x_0, rtol=ROUNDING, atol=ROUNDING)
     np.testing.assert_allclose(abs(two.anomaly - one.anomaly), two.spread, atol=ROUNDING)
 
@@ -294,17 +301,18 @@ def test_an_image_more_moves_the_masks_of_others_by_the_released_rule_alone(rule
     """Row 5, in batches of 1, so that rows 2 and 4 play no part."""
     config = known(quick_config, rules=rules, batch_size=1, mask_lambda=0.3)
     model = make_model(config)
-    few = detect.detect(model, images, NAMES, config, 0.06)
-    more = detect.detect(model, np.concatenate([images, 5 * images[:1]]), [*NAMES, "test/z/000"], config, 0.06)
-    np.testing.assert_allclose(more.stage1.anomaly[:5], few.stage1.anomaly, rtol=ROUNDING, atol=ROUNDING)
+    given = 0.06 if rules == "paper" else None
+    few = detect.detect(model, images, NAMES, config, given)
+    more = detect.detect(model, np.concatenate([images, np.sign(images[:1])]), [*NAMES, "test/z/000"], config, given)
+    np.testing.assert_allclose(more.guided.anomaly[:5], few.guided.anomaly, rtol=ROUNDING, atol=ROUNDING)
     if rules == "paper":
         assert few.mask_threshold == more.mask_threshold == 0.06
-        np.testing.assert_array_equal(more.masked.suspected[:5], few.masked.suspected)
+        np.testing.assert_array_equal(more.mdps.suspected[:5], few.mdps.suspected)
     else:
         for found in (few, more):
-            low, high = found.stage1.anomaly.min(), found.stage1.anomaly.max()
+            low, high = found.guided.anomaly.min(), found.guided.anomaly.max()
             assert found.mask_threshold == pytest.approx(low + 0.3 * (high - low), rel=1e-6)
-        assert (more.masked.suspected[:5] != few.masked.suspected).any()
+        assert (more.mdps.suspected[:5] != few.mdps.suspected).any()
 
 
 @pytest.mark.parametrize("rules", ["paper", "released"])
@@ -312,20 +320,20 @@ def test_normal_pixels_come_back_exactly_or_roughly(rules, make_model, images, q
     """Row 6."""
     config = quick_config(rules=rules)
     found = detect.detect(make_model(config), images, NAMES, config, 0.06)
-    change = abs(found.masked.x_0 - images) * (1 - found.masked.suspected[..., None])
-    assert 0 < found.masked.suspected.mean() < 1
+    change = abs(found.mdps.x_0 - images) * (1 - found.mdps.suspected[..., None])
+    assert 0 < found.mdps.suspected.mean() < 1
     assert (change.max() < ROUNDING) == (rules == "paper") and change.max() < 0.5
 
 
 def test_the_released_threshold_is_asked_for_and_used_on_held_out_images(make_model, images, quick_config):
     config = known(quick_config)
     model = make_model(config)
-    with pytest.raises(ValueError, match="detect first"):
+    with pytest.raises(InputError, match="detect first"):
         detect.calibrate(model, images, NAMES, config)
     found = detect.detect(model, images, NAMES, config)
     threshold, scores = detect.calibrate(model, images, NAMES, config, found.mask_threshold)
     assert threshold == found.mask_threshold
-    np.testing.assert_allclose(scores, found.masked.score, rtol=ROUNDING)
+    np.testing.assert_allclose(scores, found.mdps.score, rtol=ROUNDING)
 
 
 # Without a mask
@@ -333,18 +341,18 @@ def test_the_released_threshold_is_asked_for_and_used_on_held_out_images(make_mo
 
 @pytest.mark.parametrize("rules", ["paper", "released"])
 def test_without_a_mask_one_guided_pass_is_the_result(rules, make_model, images, quick_config, monkeypatch):
-    config = quick_config(rules=rules, masked=False, stage1_strength=9.0, stage1_start=200)
+    config = quick_config(rules=rules, masked=False, guided_strength=9.0, guided_start=200)
     model = make_model(config)
-    expected = detect.run_chains(model, images, NAMES, config, "stage 2")
+    expected = detect.run_chains(model, images, NAMES, config, "mdps")
     run, kinds = detect.run_chains, []
     monkeypatch.setattr(detect, "run_chains", lambda *args: kinds.append(args[4]) or run(*args))
     found = detect.detect(model, images, NAMES, config)
-    assert kinds == ["plain", "stage 2"] and found.mask_threshold is None
-    assert found.masked is found.stage1 and found.masked.suspected.all()
-    assert_same(found.masked, expected)
+    assert kinds == ["reconstruction", "mdps"] and found.mask_threshold is None
+    assert found.mdps is found.guided and found.mdps.suspected.all()
+    assert_same(found.mdps, expected)
     kinds.clear()
     threshold, scores = detect.calibrate(model, images, NAMES, config)
-    assert kinds == ["stage 2"] and threshold is None
+    assert kinds == ["mdps"] and threshold is None
     np.testing.assert_allclose(scores, expected.score, rtol=ROUNDING)
 
 
@@ -353,14 +361,14 @@ def test_without_a_mask_one_guided_pass_is_the_result(rules, make_model, images,
 
 def test_of_mvtec_ads_images_the_released_code_judges_the_centre(quick_config):
     """Row 12."""
-    sides = {rules: [detect.judged_side(quick_config(rules=rules), layout) for layout in ("mvtec", "btad")] for rules in RULES}
+    sides = {rules: [judged_side(quick_config(rules=rules), layout) for layout in ("mvtec", "btad")] for rules in ("paper", "released")}
     assert sides == {"paper": [16, 16], "released": [14, 16]}
-    assert detect.judged_side(quick_config(rules="released", image_size=256), "mvtec") == 224
+    assert judged_side(quick_config(rules="released", image_size=256), "mvtec") == 224
 
 
 def test_the_centre_is_scored_anew(make_model, images, quick_config):
     config = quick_config(image_score="max")
-    whole = detect.run_chains(make_model(config), images, NAMES, config, "plain")
+    whole = detect.run_chains(make_model(config), images, NAMES, config, "reconstruction")
     whole.anomaly[0, 0, 0] = whole.score[0] = 99
     assert detect.centre(whole, 16, config) is whole
     part = detect.centre(whole, 14, config)
@@ -374,7 +382,7 @@ def test_the_centre_is_scored_anew(make_model, images, quick_config):
 def test_held_out_images_are_scored_by_their_centre_too(make_model, images, quick_config):
     config = quick_config(masked=False, image_score="max")
     model = make_model(config)
-    whole = detect.run_chains(model, images, NAMES, config, "stage 2")
+    whole = detect.run_chains(model, images, NAMES, config, "mdps")
     _, scores = detect.calibrate(model, images, NAMES, config, side=6)
     np.testing.assert_allclose(scores, whole.anomaly[:, 5:11, 5:11].max(axis=(1, 2)), rtol=ROUNDING)
 
@@ -450,7 +458,7 @@ def test_contrast_is_the_ratio_of_the_differences():
 def test_what_one_class_leaves_undefined_is_none(kept, undefined, quick_config):
     labels = [LABELS[i] for i in kept]
     metrics = evaluate(of_all(by_hand(TRUTHS[kept])), [0.0], labels, list(TRUTHS[kept]), quick_config())
-    for kind in ("mdps", "stage_1", "reconstruction"):
+    for kind in ("mdps", "guided", "reconstruction"):
         assert {name for name, value in metrics[kind].items() if value is None} == undefined | ({"f1"} if kind == "mdps" else set())
     json.dumps(metrics, allow_nan=False)
 
@@ -489,15 +497,82 @@ def test_the_decision_flags_no_more_than_the_rate_of_held_out_good_images(rate, 
     assert rate - 1 / 40 <= flagged <= rate
 
 
-def test_each_kind_of_chain_is_judged_by_its_own_maps(quick_config):
+def test_each_chain_is_judged_by_its_own_maps(quick_config):
     perfect, blind = by_hand(TRUTHS), by_hand(np.zeros(TRUTHS.shape))
-    for kind, field in (("mdps", "masked"), ("stage_1", "stage1"), ("reconstruction", "plain")):
-        found = dataclasses.replace(of_all(blind), **{field: perfect})
+    for kind in ("mdps", "guided", "reconstruction"):
+        found = dataclasses.replace(of_all(blind), **{kind: perfect})
         metrics = evaluate(found, [0.0], LABELS, list(TRUTHS), quick_config())
-        assert {name for name in ("mdps", "stage_1", "reconstruction") if metrics[name]["image_auroc"] == 1} == {kind}
+        assert {name for name in ("mdps", "guided", "reconstruction") if metrics[name]["image_auroc"] == 1} == {kind}
 
 
 def test_a_chain_that_gives_nan_is_refused_in_one_line(images, quick_config, fails_with):
     broken = detect.Model(lambda x_t, t: np.nan * x_t, lambda y: [y], np)
     with fails_with("an image", "nan", "learning_rate"):
-        detect.run_chains(broken, images[:1], ["an image"], quick_config(), "plain")
+        detect.run_chains(broken, images[:1], ["an image"], quick_config(), "reconstruction")
+
+
+# Settings of the method, and calls from Python
+
+
+def test_the_stochasticity_of_the_steps_is_a_setting(together, images):
+    model, config, threshold, found = together
+    assert differ(detect.detect(model, images, NAMES, dataclasses.replace(config, ddim_eta=0.0), threshold).guided, found.guided)
+
+
+def test_a_fixed_mask_threshold_takes_the_place_of_the_calibrated_one(together, images):
+    model, config, threshold, found = together
+    fixed = dataclasses.replace(config, mask_threshold=threshold)
+    assert detect.calibrate(model, images, NAMES, fixed)[0] == threshold
+    assert_same(detect.detect(model, images, NAMES, fixed), found)
+    with pytest.raises(InputError, match="threshold"):
+        detect.detect(model, images, NAMES, config)
+
+
+def test_one_row_of_the_rules_may_take_the_other_side(make_model, images, quick_config):
+    """Row 6 alone: everything else is the paper's."""
+    maps = {}
+    for rows in ("", "normal_pixels"):
+        config = quick_config(rules_except=rows)
+        maps[rows] = detect.detect(make_model(config), images, NAMES, config, 0.06)
+    assert_same(maps[""].guided, maps["normal_pixels"].guided)
+    normal = 1 - maps[""].mdps.suspected[..., None]
+    off = [abs((maps[rows].mdps.x_0 - images) * normal).max() for rows in ("", "normal_pixels")]
+    assert off[0] < ROUNDING < off[1]
+
+
+def test_a_detector_gives_what_calibrate_and_detect_give(make_model, images, quick_config):
+    config = quick_config()
+    weights = {name: w + np.float32(0.03) for name, w in init_unet(config.unet()).items()}
+    detector, model = Detector.calibrated(weights, images, config), detect.make_model(weights, config)
+    names = [str(i) for i in range(5)]
+    threshold, scores = detect.calibrate(model, images, names, config)
+    found = detect.detect(model, images, names, config, threshold)
+    ours = detector.score(images)
+    assert detector.mask_threshold == threshold
+    np.testing.assert_array_equal(ours.anomaly, found.mdps.anomaly)
+    np.testing.assert_array_equal(ours.flagged, scores > np.float64(detector.decision_threshold))
+    np.testing.assert_array_equal(ours.suspected, found.mdps.suspected == 1)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda images: (images + 1) * 127.5, "127.5"),
+        (lambda images: ((images + 1) * 127.5).astype(np.uint8), "127.5"),
+        (lambda images: images[0], "images[None]"),
+        (lambda images: images[:, :8], "16"),
+        (lambda images: images[..., :1], "3"),
+        (lambda images: images * np.nan, "finite"),
+        (lambda images: list(images), "NumPy"),
+    ],
+)
+def test_images_that_would_score_wrongly_are_refused(change, says, together, images, fails_with):
+    model, config, threshold, _ = together
+    with fails_with(says):
+        detect.detect(model, change(images), NAMES, config, threshold)
+
+
+def test_two_images_of_one_name_are_refused(together, images, fails_with):
+    model, config, threshold, _ = together
+    with fails_with("test/a/000"):
+        detect.detect(model, images[:2], ["test/a/000"] * 2, config, threshold)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mdps_ref.job import train
+from mdps_ref.nn.optim import global_norm
+from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
+from mdps_ref.released.names import to_released
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 from mdps_ref.weights.state_dict import write_state_dict
-from mdps_ref.nn.optim import global_norm
-from mdps_ref.released.names import to_released
-from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
 
 FILES = ("checkpoint.npz", "train.csv")
 
@@ -41,7 +41,7 @@ def test_the_first_step_is_adams_along_the_losss_slope(tmp_path, quick_config, s
     moved = np.concatenate([np.ravel(w - before[name]) for name, w in state.weights.items()])
     moved = abs(moved[moved != 0])
     assert moved.size and np.quantile(moved, 0.9) == pytest.approx(1e-5, rel=0.02)
-    again = train.TrainingState(state.weights, state.mean, state.first, state.second, [])
+    again = train.TrainingState(state.weights, state.ema, state.first_moment, state.second_moment, [])
     train.train_step(again, images, config, np)
     assert again.log[0][0] < state.log[0][0]
 
@@ -87,7 +87,7 @@ def test_the_checkpoint_is_the_state_after_the_last_step(tmp_path, quick_config,
     state = train.train(quick_config(), some_images(3), tmp_path, np)
     groups, about = load_checkpoint(tmp_path / "checkpoint.npz")
     assert about["step"] == state.step == 3
-    for group in train.ARRAYS:
+    for group in train.GROUPS:
         assert all((groups[group][name] == w).all() for name, w in getattr(state, group).items())
 
 
@@ -216,19 +216,19 @@ def test_a_checkpoint_cut_short_is_refused(load, checkpoint, quick_config, fails
 
 def test_a_checkpoint_without_what_is_needed_is_refused(checkpoint, quick_config, fails_with):
     groups, about = load_checkpoint(checkpoint)
-    save_checkpoint(checkpoint, {"mean": groups["mean"]}, about)
-    assert train.load_weights(checkpoint, quick_config(), np).keys() == groups["mean"].keys()
-    with fails_with(checkpoint, "first, second, training, weights", "start a new run"):
+    save_checkpoint(checkpoint, {"ema": groups["ema"]}, about)
+    assert train.load_weights(checkpoint, quick_config(), np).keys() == groups["ema"].keys()
+    with fails_with(checkpoint, "first_moment, second_moment, training, weights", "start a new run"):
         train.resume_training(checkpoint, quick_config(), np)
     save_checkpoint(checkpoint, {"weights": groups["weights"]}, about)
     with fails_with(checkpoint, "holds no weights"):
         train.load_weights(checkpoint, quick_config(), np)
 
 
-def test_loaded_weights_are_the_running_mean(checkpoint, quick_config):
+def test_loaded_weights_are_the_moving_average(checkpoint, quick_config):
     weights = train.load_weights(checkpoint, quick_config(), np)
     state = train.resume_training(checkpoint, quick_config(train_steps=1), np)
-    assert all((state.mean[name] == w).all() for name, w in weights.items())
+    assert all((state.ema[name] == w).all() for name, w in weights.items())
     assert any((state.weights[name] != w).any() for name, w in weights.items())
 
 
