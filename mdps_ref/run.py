@@ -19,7 +19,8 @@ from mdps_ref.job.config import CHOICES, make_config, read_settings
 from mdps_ref.job.pipeline import run_job
 from mdps_ref.job.run_folder import open_run_folder
 from mdps_ref.released.presets import preset_settings
-from mdps_ref.report.page import Result, write_report
+from mdps_ref.report.page import write_report
+from mdps_ref.report.result import Result
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),

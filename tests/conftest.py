@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mdps_ref.backend import find_backend
-from mdps_ref.job.config import make_config
 from mdps_ref.errors import InputError
+from mdps_ref.job.config import make_config
 
 QUICK = {
     "image_size": 16,
@@ -18,8 +18,8 @@ QUICK = {
     "train_steps": 3,
     "batch_size": 2,
     "checkpoint_every": 2,
-    "stage1_start": 60,
-    "stage2_start": 60,
+    "guided_start": 60,
+    "mdps_start": 60,
     "stride": 30,
     "samples": 1,
 }

@@ -1,11 +1,13 @@
 """The bench: its table on rows that take a moment, its arithmetic, and what it says when it cannot run."""
 
+import functools
 import importlib
 import json
 
 import numpy as np
 import pytest
 
+from mdps_ref.autograd.tape import REPLACEMENTS
 from mdps_ref.bench import __main__ as bench
 from mdps_ref.bench import rows, timing
 from mdps_ref.bench.rows import Row, convolution_shapes, unet_flops
@@ -80,18 +82,9 @@ def test_the_other_side_is_timed_in_turns(monkeypatch):
     assert timing.in_turns(ours, theirs)[2] == 2.0
 
 
-def test_our_turns_are_held_side_by_side_and_theirs_are_not(quick, monkeypatch):
-    held, seen = [False], {"ours": set(), "theirs": set()}
-
-    class Held:
-        def __enter__(self):
-            held[0] = True
-
-        def __exit__(self, *_):
-            held[0] = False
-
-    monkeypatch.setattr(timing, "SIDE_BY_SIDE", Held())
-    timing.in_turns(lambda: seen["ours"].add(held[0]), lambda: seen["theirs"].add(held[0]))
+def test_our_turns_run_inside_fast_and_theirs_do_not(quick):
+    seen = {"ours": set(), "theirs": set()}
+    timing.in_turns(*(functools.partial(lambda side: seen[side].add(REPLACEMENTS.get() is not None), side) for side in seen))
     assert seen == {"ours": {True}, "theirs": {False}}
 
 
@@ -182,7 +175,7 @@ def test_every_setup_runs(setup):
 
 def test_the_growths_run():
     """Sampling with as many steps as asked for."""
-    scores = rows.two_stages(16, 1, network="tiny", samples=1, stage1_start=39, stage2_start=39)()[1]
+    scores = rows.two_stages(16, 1, network="tiny", samples=1, guided_start=39, mdps_start=39)()[1]
     assert scores.shape == (1,)
 
 

@@ -5,12 +5,12 @@ import zipfile
 import numpy as np
 import pytest
 
+from mdps_ref.export import main
+from mdps_ref.job.train import save_training, start_training
+from mdps_ref.nn.unet import NETWORKS, UNetConfig
+from mdps_ref.released.names import from_released
 from mdps_ref.weights.checkpoint import save_checkpoint
 from mdps_ref.weights.state_dict import read_state_dict
-from mdps_ref.export import main
-from mdps_ref.released.names import from_released
-from mdps_ref.nn.unet import NETWORKS, UNetConfig
-from mdps_ref.job.train import save_training, start_training
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def config(quick_config, monkeypatch):
 
 @pytest.fixture
 def state(config, tmp_path):
-    """A state of training, whose running mean is not its weights; its checkpoint lies in tmp_path."""
+    """A state of training, whose moving average is not its weights; its checkpoint lies in tmp_path."""
     state = start_training(config, np)
     rng = np.random.default_rng(0)
-    state.mean = {name: rng.standard_normal(w.shape, np.float32) for name, w in state.weights.items()}
+    state.ema = {name: rng.standard_normal(w.shape, np.float32) for name, w in state.weights.items()}
     save_training(tmp_path, state, config)
     return state
 
@@ -35,17 +35,17 @@ def export(folder, checkpoint="checkpoint.npz"):
     return main([str(folder / checkpoint), str(folder / "out.pth")])
 
 
-def test_the_running_mean_is_exported_bit_for_bit(state, config, tmp_path):
+def test_the_moving_average_is_exported_bit_for_bit(state, config, tmp_path):
     assert export(tmp_path) == 0
     weights = from_released(read_state_dict(tmp_path / "out.pth"), config.unet())
-    assert {name: w.tobytes() for name, w in weights.items()} == {name: w.tobytes() for name, w in state.mean.items()}
+    assert {name: w.tobytes() for name, w in weights.items()} == {name: w.tobytes() for name, w in state.ema.items()}
 
 
 def test_every_name_in_the_file_has_their_trainers_prefix(state, tmp_path):
     assert export(tmp_path) == 0
     with zipfile.ZipFile(tmp_path / "out.pth") as archive:
         (pickled,) = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
-    assert pickled.count(b"module.") == len(state.mean)
+    assert pickled.count(b"module.") == len(state.ema)
     assert b"module.time_embedding.1.weight" in pickled
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
     refused(tmp_path, capsys, tmp_path / "none.npz", "checkpoint.npz of a run folder", checkpoint="none.npz")
 
 
-@pytest.mark.parametrize("groups, about", [({"mean": {}}, {}), ({"weights": {}}, {"config": {"network": "tiny", "image_size": 16}})])
+@pytest.mark.parametrize("groups, about", [({"ema": {}}, {}), ({"weights": {}}, {"config": {"network": "tiny", "image_size": 16}})])
 def test_a_checkpoint_without_a_network_is_refused(groups, about, tmp_path, capsys):
     groups = {group: members | {"a": np.zeros(1)} for group, members in groups.items()}
     save_checkpoint(tmp_path / "checkpoint.npz", groups, about)
@@ -87,6 +87,6 @@ def test_a_checkpoint_without_a_network_is_refused(groups, about, tmp_path, caps
 
 
 def test_weights_of_another_network_are_refused(state, config, tmp_path, capsys):
-    mean = {name: w for name, w in state.mean.items() if name != "first.bias"}
-    save_checkpoint(tmp_path / "checkpoint.npz", {"mean": mean}, {"config": {"network": "released", "image_size": 16}})
+    ema = {name: w for name, w in state.ema.items() if name != "first.bias"}
+    save_checkpoint(tmp_path / "checkpoint.npz", {"ema": ema}, {"config": {"network": "released", "image_size": 16}})
     refused(tmp_path, capsys, tmp_path / "checkpoint.npz", "first.bias is missing")

@@ -12,7 +12,7 @@ from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.backend import array_module, to_device, to_host
-from mdps_ref.released.rules import RULES
+from mdps_ref.released.rules import SIDES
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
 
@@ -39,10 +39,10 @@ def scores(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", SIDES)
 def test_training_to_report_on_the_device(rules, strict_device, data, tmp_path, monkeypatch):
     settings = tmp_path / "settings.json"
-    quick = {"image_size": 16, "train_steps": 3, "batch_size": 2, "stage1_start": 60, "stage2_start": 60, "stride": 30, "samples": 2}
+    quick = {"image_size": 16, "train_steps": 3, "batch_size": 2, "guided_start": 60, "mdps_start": 60, "stride": 30, "samples": 2}
     settings.write_text(json.dumps(quick | {"rules": rules}))
     arguments = ["--data", str(data), "--category", "thing", "--config", str(settings)]
     assert run.main([*arguments, "--backend", "numpy", "--out", str(tmp_path / "host")]) == 0

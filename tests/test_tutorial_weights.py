@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from mdps_ref.weights.checkpoint import load_checkpoint
 from mdps_ref.job.train import load_weights, save_training, start_training
+from mdps_ref.weights.checkpoint import load_checkpoint
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "data_scripts" / "tutorial_weights.py"
 
@@ -21,17 +21,17 @@ def main():
     return script.main
 
 
-def test_the_running_mean_comes_back_in_half_precision(main, tmp_path, quick_config):
+def test_the_moving_average_comes_back_in_half_precision(main, tmp_path, quick_config):
     config = quick_config()
     state = start_training(config, np)
     save_training(tmp_path, state, config)
     assert main([str(tmp_path / "checkpoint.npz"), str(tmp_path / "small.npz")]) == 0
     groups, _ = load_checkpoint(tmp_path / "small.npz")
-    assert groups.keys() == {"mean"} and {w.dtype for w in groups["mean"].values()} == {np.dtype(np.float16)}
+    assert groups.keys() == {"ema"} and {w.dtype for w in groups["ema"].values()} == {np.dtype(np.float16)}
     weights = load_weights(tmp_path / "small.npz", config, np)
     assert all(w.dtype == np.float32 for w in weights.values())
     for name, w in weights.items():
-        np.testing.assert_allclose(w, state.mean[name], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(w, state.ema[name], rtol=1e-3, atol=1e-6)
 
 
 def test_what_is_no_checkpoint_is_one_line_and_nothing_is_written(main, tmp_path, capsys):

@@ -234,18 +234,14 @@ def _summed_to(shape, pullback):
 
 def _marks(*values):
     """A weak reference to each host array that a pullback may read, and its checksum."""
-    return [(weakref.ref(value), _checksum(value)) for value in values if isinstance(value, np.ndarray)]
-
-
-def _checksum(array):
-    return zlib.crc32(np.ascontiguousarray(array))
+    return [(weakref.ref(value), zlib.crc32(np.ascontiguousarray(value))) for value in values if isinstance(value, np.ndarray)]
 
 
 def _check_unchanged(node):
     """Raises: RuntimeError if an array that the node's pullback may read was written to since the forward pass."""
     for reference, checksum in node.marks:
         array = reference()
-        if array is not None and _checksum(array) != checksum:
+        if array is not None and zlib.crc32(np.ascontiguousarray(array)) != checksum:
             raise RuntimeError(f"an array that {node.made_by} used was written to before the pullback; pull back first, or write to a copy")
 
 

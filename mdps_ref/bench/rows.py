@@ -12,12 +12,13 @@ from mdps_ref.autograd.attention import self_attention
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.autograd.tape import Tensor
+from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
 from mdps_ref.job.train import start_training, train_step
 from mdps_ref.nn.resnet import RESNETS, resnet_features
 from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
-from mdps_ref.posterior.guidance import norm_guide
+from mdps_ref.posterior.guidance import misfit_gradient, unit_residual
 from mdps_ref.scoring.difference import difference_map
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
@@ -146,9 +147,8 @@ def network(name):
 
 def guided_step(name):
     config, weights = NETWORKS[name], network_weights(NETWORKS[name])
-    x = normal(1, config.image_size, config.image_size, 3)
-    denoise = norm_guide(lambda x_t, t: unet(weights, x_t, t, config), 0.3 * x, 1.0)
-    return lambda: denoise(x, TIMESTEP)
+    x, t, level = normal(1, config.image_size, config.image_size, 3), np.array([TIMESTEP]), alpha_bar(TIMESTEP)
+    return lambda: misfit_gradient(lambda x_t, t: unet(weights, x_t, t, config), x, t, 0.3 * x, level, unit_residual)
 
 
 def training():
@@ -161,7 +161,7 @@ def two_stages(size=64, images=1, **settings):
     """Both stages of MDPS, as `calibrate` runs them, from images to scores."""
     config = make_config(with_defaults({"image_size": size, "network": "small"} | settings))
     model = make_model(network_weights(config.unet()), config)
-    y, names = normal(images, size, size, 3, scale=0.3), [f"image {i}" for i in range(images)]
+    y, names = np.clip(normal(images, size, size, 3, scale=0.3), -1, 1), [f"image {i}" for i in range(images)]
     return lambda: calibrate(Model(model.predict_noise, model.features, np), y, names, config)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mdps_ref.kernels import fast, threads
-from mdps_ref.kernels.threads import LIMIT, bands_of, blocks, in_threads, pieces, single_threaded_blas
 from mdps_ref.kernels.buffers import ALIGNMENT, empty
+from mdps_ref.kernels.threads import LIMIT, bands_of, blocks, in_threads, pieces, single_threaded_blas
 
 
 @pytest.fixture

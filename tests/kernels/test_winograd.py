@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mdps_ref.autograd.conv import conv2d
+from mdps_ref.autograd.tape import Tensor, pull_back
 from mdps_ref.kernels import blocks, winograd
 from mdps_ref.kernels.convolution import suits_winograd
-from mdps_ref.autograd.tape import Tensor, pull_back
 
 SHAPES = [(1, 4, 4, 3, 2), (3, 8, 12, 2, 5), (1, 24, 260, 4, 3), (5, 16, 16, 8, 8), (2, 4, 516, 2, 2)]
 
