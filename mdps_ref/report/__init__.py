@@ -1,1 +1,1 @@
-"""The report of a run: its figures and its page."""
+"""The report of a run: its figures, its tables, and the page that holds them."""

@@ -1,28 +1,30 @@
-"""What the report's page is made of: its outline, its style, and the HTML of a name, a number, a list of pairs, a figure."""
+"""The HTML of the report: the page's outline and style, and the elements for a name, a number, pairs of values and a figure."""
 
 import base64
 import html
 from string import Template
 
+X_0, Y = "<i>x</i><sub>0</sub>", "<i>y</i>"
+
 
 def escaped(name):
-    """A name from outside as HTML text; bytes of a file name that are no UTF-8 are replaced."""
+    """Return a name as HTML text, with bytes that are no UTF-8 replaced."""
     return html.escape(str(name).encode(errors="replace").decode())
 
 
 def number(value, form):
-    """A number as the page writes it."""
+    """Return a number in this format; "not defined" for None."""
     return "not defined" if value is None else format(value, form)
 
 
 def pairs_table(pairs):
-    """Names and values in as many columns as fit, as HTML."""
+    """Return a table of names and values, in as many columns as fit."""
     rows = "\n".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value) or '–'}</dd></div>" for name, value in pairs.items())
     return f"<dl>\n{rows}\n</dl>"
 
 
 def figure_element(name, data, caption):
-    """A PNG inside the page, with its caption."""
+    """Return a figure with its caption; the PNG bytes are embedded in the page."""
     image = base64.b64encode(data).decode()
     picture = f'<div class="picture"><img alt="{name}" src="data:image/png;base64,{image}"></div>'
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
@@ -58,7 +60,7 @@ dl div { display: flex; justify-content: space-between; gap: 1rem; border-bottom
          break-inside: avoid; }
 dt { color: #555; }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-/* on a phone: figures keep a size that can be read, and scroll; a metric's numbers stand under its name, what it says under them */
+/* On a phone, figures keep a readable size and scroll. A metric's numbers stand below its name, and its explanation below them. */
 @media (max-width: 44rem) {
   body { padding: 1.5rem 1rem 3rem; }
   .picture { overflow-x: auto; }

@@ -1,0 +1,46 @@
+"""What all figures share: names and colours of the chains, a width, plain axes, text that the font can write."""
+
+from typing import NamedTuple
+
+WIDTH = 10.5  # inches, the full width of the page: text in a figure is about as large as text on the page
+GOOD_COLOUR, DEFECT_COLOUR, INK, FAINT = "#4D4D4D", "#D55E00", "#222222", "#D9D9D9"
+
+
+class Chain(NamedTuple):
+    """The name and the colour of a chain in a report."""
+
+    name: str
+    colour: str
+
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart. The keys are those of metrics.json and the fields of Detection.
+CHAINS = {
+    "mdps": Chain("MDPS", "#0072B2"),
+    "guided": Chain("guided", "#E69F00"),
+    "reconstruction": Chain("reconstruction", "#7A7A7A"),
+}
+
+
+def chains_of(config):
+    """Return the CHAINS that a run has. Without a mask the guided chain is the result, so it is not shown twice."""
+    if config.masked:
+        return CHAINS
+    return {"mdps": CHAINS["mdps"]._replace(name="MDPS, no mask"), "reconstruction": CHAINS["reconstruction"]}
+
+
+def plain_axes(axes, title="", xlabel=None, ylabel=None):
+    """Label axes and remove the lines that nobody reads."""
+    axes.set_title(title, loc="left", fontsize=11, weight="bold", color=INK)
+    if xlabel:
+        axes.set_xlabel(xlabel, color=INK)
+    if ylabel:
+        axes.set_ylabel(ylabel, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GOOD_COLOUR)
+    axes.tick_params(color=GOOD_COLOUR, labelcolor=INK, labelsize=9)
+
+
+def printable(name, longest=22):
+    """Return a name with "?" for each character that the font may lack, shortened to `longest` characters."""
+    text = "".join(character if character.isprintable() and ord(character) < 256 else "?" for character in name)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

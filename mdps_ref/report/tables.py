@@ -1,0 +1,142 @@
+"""The tables of a report as HTML: the metrics of each chain, and the scores of each kind of image."""
+
+import dataclasses
+
+import numpy as np
+
+from mdps_ref.data.folders import GOOD
+from mdps_ref.job.evaluate import PRO_LIMIT
+from mdps_ref.report.html import X_0, Y, escaped, number
+from mdps_ref.report.style import chains_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A row of the table of metrics.
+
+    Parameters
+    ----------
+    name : str
+    form : str
+        How its values are formatted, such as ".3f".
+    better : {1, -1}
+        1 if higher values are better, -1 if lower values are.
+    needs : str
+        What the metric needs to be defined.
+    gloss : str
+        What the metric says, as HTML.
+    """
+
+    name: str
+    form: str
+    better: int
+    needs: str
+    gloss: str
+
+
+BOTH_IMAGES, TRUE_MASKS = "both good and defective test images", "true masks of defects"
+METRICS = {
+    "good_difference": Metric(
+        "Difference on good images",
+        ".4f",
+        -1,
+        "good test images",
+        f"Mean |{X_0} − {Y}| over good images, in pixel values from −1 to 1. Good pixels should not change.",
+    ),
+    "defect_difference": Metric(
+        "Difference in defects",
+        ".4f",
+        1,
+        TRUE_MASKS,
+        f"Mean |{X_0} − {Y}| over the pixels under the true masks. The more of a defect is gone from {X_0}, the clearer the map shows it.",
+    ),
+    "contrast": Metric(
+        "Contrast",
+        ".1f",
+        1,
+        f"{TRUE_MASKS}, and good test images whose difference is above 0",
+        "Difference in defects, divided by difference on good images.",
+    ),
+    "image_auroc": Metric(
+        "Image AUROC",
+        ".3f",
+        1,
+        BOTH_IMAGES,
+        "Share of the pairs of a defective and a good image in which the defective one scores higher; 0.5 is guessing, 1 is perfect.",
+    ),
+    "image_average_precision": Metric(
+        "Image average precision",
+        ".3f",
+        1,
+        BOTH_IMAGES,
+        "Area under the precision-recall curve of the image scores; 1 is perfect.",
+    ),
+    "pixel_auroc": Metric(
+        "Pixel AUROC",
+        ".3f",
+        1,
+        TRUE_MASKS,
+        "Image AUROC, but of single pixels; large defects count most.",
+    ),
+    "aupro": Metric(
+        "AUPRO",
+        ".3f",
+        1,
+        TRUE_MASKS,
+        "Share of a defect’s area that the map marks, averaged over all defects, large or small, and over thresholds that mark up to "
+        f"{100 * PRO_LIMIT:.0f} % of the normal pixels; {PRO_LIMIT / 2:g} is guessing, 1 is perfect.",
+    ),
+}
+
+
+def metrics_table(result):
+    """Write all metrics of the chains side by side, with the best value of each row in bold.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    shown = chains_of(result.config)
+    head = "".join(f'<th class="number">{chain.name}</th>' for chain in shown.values())
+    rows = "\n".join(_metric_row(metric, [result.metrics[chain][key] for chain in shown]) for key, metric in METRICS.items())
+    return f'<table class="metrics"><thead><tr><th>Metric</th>{head}<th>What it says</th></tr></thead><tbody>\n{rows}\n</tbody></table>'
+
+
+def _metric_row(metric, values):
+    """Write a row of the table of metrics; a value of None reads "not defined", and the row says what the metric needs."""
+    best = max((metric.better * value for value in values if value is not None), default=None)
+    cells = ""
+    for value in values:
+        text = number(value, metric.form)
+        cells += f'<td class="number">{f"<b>{text}</b>" if value is not None and metric.better * value == best else text}</td>'
+    wanted = "Higher is better." if metric.better > 0 else "Lower is better."
+    missing = f" <i>Not defined here: it needs {metric.needs}.</i>" if None in values else ""
+    return f"<tr><th>{metric.name}</th>{cells}<td>{metric.gloss} {wanted}{missing}</td></tr>"
+
+
+def kinds_table(result):
+    """Write the number of images of each kind, their mean score and the share that is flagged; good images come first.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    defects, score = np.array(result.defects), result.detection.mdps.score
+    rows = ""
+    for kind in sorted(set(result.defects), key=lambda kind: (kind != GOOD, kind)):
+        chosen = defects == kind
+        share = 100 * result.flagged[chosen].mean()
+        cells = (np.count_nonzero(chosen), f"{score[chosen].mean():.4f}", f"{share:.0f} %")
+        rows += f"<tr><th>{escaped(kind)}</th>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>\n"
+    names = "".join(f'<th class="number">{name}</th>' for name in ("Images", "Mean score", "Flagged"))
+    return f'<table class="narrow"><thead><tr><th>Kind</th>{names}</tr></thead><tbody>\n{rows}</tbody></table>'

@@ -1,0 +1,211 @@
+"""The page: complete, self-contained, true to its numbers, and there for every kind of test set."""
+
+import dataclasses
+import html.parser
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdps_ref.released.rules import leaks
+from mdps_ref.report.html import STYLE
+from mdps_ref.report.page import page, write_report
+from mdps_ref.report.style import CHAINS, WIDTH
+from mdps_ref.report.tables import METRICS
+
+FIGURES = ["curves", "differences", "gallery", "loss", "scores"]
+
+
+class Elements(html.parser.HTMLParser):
+    """The names and attributes of a page's elements, its shown text, and the elements that were left open."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.text, self.open = [], "", []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def written(folder, result):
+    """The text of the page that write_report writes."""
+    return write_report(folder, result).read_text(encoding="utf-8")
+
+
+def without_settings(result):
+    """The shown text of the page, with blank figures, up to the settings."""
+    return Elements(page(result, dict.fromkeys(FIGURES, b""))).text.partition("Settings")[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse():
+    """Small PNGs: they are drawn faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mdps_ref.report.page.DOTS_PER_INCH", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, fake_result):
+    """A Result, the folder of its report, and the page."""
+    folder = tmp_path_factory.mktemp("report")
+    result = fake_result()
+    return result, folder, written(folder, result)
+
+
+def test_the_page_needs_no_other_file_and_runs_nothing(whole):
+    page = Elements(whole[2])
+    links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href", "srcset", "data")]
+    assert len(links) == 5
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "base"}
+    assert "url(" not in whole[2] and "@import" not in whole[2]
+    assert page.open == []
+
+
+def test_every_metric_stands_on_the_page(whole):
+    result, _, page = whole
+    cells = Elements(page).text
+    for chain in CHAINS:
+        for name, metric in METRICS.items():
+            assert format(result.metrics[chain][name], metric.form) in cells, (chain, name)
+    assert f"{result.threshold:.4g}" in cells
+    assert f"{result.metrics['mdps']['f1']:.3f}" in cells
+    assert "0.0123" in cells
+    assert set(result.metrics["guided"]) == METRICS.keys()
+    assert "not defined" not in cells
+
+
+def test_what_the_page_uses_is_styled_and_what_is_styled_is_used(whole):
+    used = {name for _, attributes in Elements(whole[2]).elements for name in attributes.get("class", "").split()}
+    assert used | {"note"} == set(re.findall(r"\.([a-z]+)", STYLE))
+
+
+def test_a_note_tells_how_test_images_change_each_other(fake_result, monkeypatch):
+    result = fake_result(rules="released")
+    text = Elements(page(result, {})).text
+    assert len(leaks(result.config)) == 3
+    assert [sentence for sentence in leaks(result.config) if sentence not in text] == []
+    assert 'class="note"' not in page(fake_result(), {})
+    monkeypatch.setattr("mdps_ref.report.page.leaks", lambda config: ["One norm a <batch>."] if config is result.config else [])
+    text = page(result, {})
+    note = text[text.index('<div class="note"') : text.index("</div>")]
+    assert "<li>One norm a &lt;batch&gt;.</li>" in note
+    assert text.index("<h1>") < text.index(note) < text.index("<h2>")
+    assert Elements(text).open == []
+
+
+def test_without_a_mask_the_page_names_neither_the_guided_chain_nor_a_mask(fake_result):
+    result = fake_result(masked=False)
+    text = without_settings(result)
+    assert "MDPS, no mask" in text
+    assert "mask" not in re.sub("Masked diffusion|no mask|true masks", "", text)
+    assert "guided" not in text and "suspected" not in text
+    table = page(result, {}).partition('<table class="metrics">')[2].partition("</table>")[0]
+    assert table.count('<td class="number">') == 2 * len(METRICS)
+
+
+def test_the_settings_that_the_summary_and_the_captions_tell(fake_result):
+    same, other = (without_settings(fake_result(guided_start=start, mdps_start=200)) for start in (200, 250))
+    assert "timestep 200" in same and "timestep 200" in other
+    assert "timestep 250" in other and "timestep 250" not in same
+    centre, whole = without_settings(fake_result(image_size=32)), same
+    assert "16 × 16 of 32 × 32" in centre and " of 32 × 32" not in whole
+    assert "spread" in without_settings(fake_result()) and "spread" not in without_settings(fake_result(samples=1))
+
+
+def test_the_best_of_a_row_is_bold_whichever_way_is_better(whole):
+    result, _, page = whole
+    for name in ("good_difference", "defect_difference"):
+        values = [result.metrics[chain][name] for chain in CHAINS]
+        best = (min if name == "good_difference" else max)(values)
+        assert [f"<b>{value:.4f}</b>" in page for value in values] == [value == best for value in values]
+
+
+def test_every_setting_timing_and_version_stands_on_the_page(whole):
+    result, _, page = whole
+    for name, value in dataclasses.asdict(result.config).items():
+        assert f"<dt>{name}</dt><dd>{value or '–' if isinstance(value, str) else value}</dd>" in page
+    assert "12.3 s" in page and "9.8.7" in page
+
+
+def test_the_kinds_table_counts_and_flags(fake_result):
+    scores = np.array([1, 2, 6, 3, 6, 8], np.float32)
+    result = fake_result(("good", "good", "rust", "bent", "bent", "bent"), mdps={"score": scores}, threshold=3.0)
+    text = page(result, {})
+    rows = [line for line in text.splitlines() if line.startswith("<tr><th>") and " %</td>" in line]
+    texts = [Elements(row).text for row in rows[-3:]]
+    assert texts == ["good21.50000 %", "bent35.666767 %", "rust16.0000100 %"]  # a score at the threshold is not flagged
+    assert "3 of 4" in text and "0 of 2" in text
+
+
+def test_figures_are_written_and_are_those_on_the_page(whole):
+    _, folder, page = whole
+    paths = sorted((folder / "figures").iterdir())
+    assert [path.stem for path in paths] == FIGURES
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()
+            assert image.format == "PNG" and image.width == 40 * WIDTH
+            assert not image.text
+
+
+def test_the_same_result_gives_the_same_bytes(whole, tmp_path):
+    result, folder, _ = whole
+    write_report(tmp_path, result)
+    for name in ("report.html", *(f"figures/{name}.png" for name in FIGURES)):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_names_are_shown_and_never_become_markup(tmp_path, fake_result):
+    kind = "<b>&\"'$\\q$"  # between dollars matplotlib would see broken mathematics
+    page = written(tmp_path, fake_result(("good", kind), names=["test/good/<i>0", f"test/{kind}/一\udcff\n$"], category='a<script>"&'))
+    parsed = Elements(page)
+    assert "<script" not in page and kind not in page
+    assert kind in parsed.text and 'a<script>"&' in parsed.text
+    assert parsed.open == []
+    assert "b?d" in without_settings(fake_result(("good", "b\udce4d"), category="caf\udce9"))  # a file name that is no UTF-8
+
+
+@pytest.mark.parametrize(
+    ("defects", "masks", "undefined"),
+    [
+        (("good",), True, 6),
+        (("rust",), True, 4),
+        (("good", "good", "bent", "rust"), False, 4),
+        (("rust",), False, 7),
+    ],
+)
+def test_a_metric_that_is_not_defined_says_so_and_why(tmp_path, defects, masks, undefined, fake_result):
+    result = fake_result(defects, masks)
+    page = written(tmp_path, result)
+    none = [metric for name, metric in METRICS.items() if result.metrics["mdps"][name] is None]
+    assert len(none) == undefined
+    assert page.count('<td class="number">not defined</td>') == 3 * undefined
+    rows = {row.partition("</th>")[0]: row for row in page.split("<tr><th>")}
+    assert [metric.name for metric in none if metric.needs not in rows[metric.name]] == []
+    assert ("<b>not defined</b>" in page) == (result.metrics["mdps"]["f1"] is None)
+    assert "nan" not in Elements(page).text.lower().split()
+
+
+def test_good_images_that_come_back_exactly_are_drawn_and_told(tmp_path, fake_result):
+    page = written(tmp_path, fake_result(mdps={"difference": np.zeros((4, 16, 16), np.float32)}))
+    assert "<b>0.0000</b>" in page and "not defined" in page
+
+
+def test_all_zero_maps_and_loaded_weights(tmp_path, fake_result):
+    zero = np.zeros((4, 16, 16), np.float32)
+    result = fake_result(weights="there.npz", mdps={"anomaly": zero, "spread": zero, "score": zero[:, 0, 0]})
+    summary = written(tmp_path, dataclasses.replace(result, log=np.zeros((0, 2)))).partition("<h2>")[0]
+    assert not (tmp_path / "figures" / "loss.png").exists()
+    assert "there.npz" in summary
