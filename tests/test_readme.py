@@ -5,8 +5,6 @@ import io
 import pathlib
 import re
 
-import pytest
-
 from mdps_ref.bench import __main__ as bench
 from mdps_ref.run import parser
 
@@ -15,13 +13,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("code, printed", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_prints_what_stands_below_it(code, printed, monkeypatch):
+def test_the_snippets_print_what_stands_below_them(monkeypatch):
+    """Run in their order, in one namespace, as a reader would."""
     monkeypatch.chdir(ROOT)
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-        exec(compile(code, "README.md", "exec"), {})
-    assert out.getvalue() == printed
+    names = {}
+    for code, printed in SNIPPETS:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+            exec(compile(code, "README.md", "exec"), names)
+        assert out.getvalue() == printed
 
 
 def test_there_are_snippets():
@@ -35,5 +35,5 @@ def test_every_file_it_names_exists():
 
 
 def test_every_flag_it_names_is_one():
-    known = {"--golden"}.union(*(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), bench.parser())))
+    known = {"--golden", "--equation", "--kernels"}.union(*(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), bench.parser())))
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]+", README)) <= known
