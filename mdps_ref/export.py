@@ -4,12 +4,12 @@ import argparse
 import pathlib
 import sys
 
+from mdps_ref.errors import InputError, exit_status
+from mdps_ref.job.config import make_config
+from mdps_ref.nn.unet import check_weights
+from mdps_ref.released.names import to_released
 from mdps_ref.weights.checkpoint import load_checkpoint
 from mdps_ref.weights.state_dict import write_state_dict
-from mdps_ref.job.config import make_config
-from mdps_ref.errors import InputError, exit_status
-from mdps_ref.released.names import to_released
-from mdps_ref.nn.unet import check_weights
 
 
 def main(argv=None):

@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 
 from mdps_ref import run
-from mdps_ref.job import config
-from mdps_ref.weights.checkpoint import load_checkpoint
 from mdps_ref.data.folders import Item
+from mdps_ref.job import config, pipeline, run_folder
+from mdps_ref.job import images as job_images
+from mdps_ref.job.images import read_images
 from mdps_ref.job.run_folder import open_run_folder, write_scores
+from mdps_ref.weights.checkpoint import load_checkpoint
 
 # The path of each image, its size (width, height) and its kind.
 IMAGES = {
@@ -75,7 +77,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     draw_data(place / "data")
     quick = {"image_size": 16, "train_steps": 3, "batch_size": 2, "checkpoint_every": 2, "stride": 30, "samples": 2}
-    quick |= {"stage1_start": 60, "stage2_start": 60}
+    quick |= {"guided_start": 60, "mdps_start": 60}
     (place / "quick.json").write_text(json.dumps(quick | {"image_score": "max"}))
     return place
 
@@ -166,7 +168,7 @@ def strict_json(path):
 
 def test_the_metrics_are_strict_json_and_agree_with_the_scores(done):
     metrics = strict_json(done / "metrics.json")
-    assert metrics.keys() == {"mdps", "stage_1", "reconstruction", "rules", "mask_threshold"}
+    assert metrics.keys() == {"mdps", "guided", "reconstruction", "rules", "rules_except", "mask_threshold"}
     assert metrics["rules"] == "paper"
     rows = read_scores(done)
     good = [float(row["score"]) for row in rows if row["defect"] == "good"]
@@ -179,7 +181,7 @@ def test_the_terminal_shows_the_metrics_and_where_the_report_is(call, tmp_path, 
     assert call("--out", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"run folder: {tmp_path / 'out'}"
-    assert [line.split()[0] for line in lines[2:]] == ["mdps", "stage", "reconstruction", "report:"]
+    assert [line.split()[0] for line in lines[2:]] == ["mdps", "guided", "reconstruction", "report:"]
     assert lines[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
     auroc = json.loads((tmp_path / "out" / "metrics.json").read_text())["mdps"]["image_auroc"]
     assert f"{auroc:.4f}" in lines[2]
@@ -197,7 +199,7 @@ def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(done, call
 
 
 def test_the_weights_of_a_run_give_its_scores_without_training(done, call, tmp_path, no_report, monkeypatch):
-    monkeypatch.setattr(run, "train", None)
+    monkeypatch.setattr(pipeline, "train", None)
     assert call("--out", tmp_path / "loaded", "--weights", done / "checkpoint.npz") == 0
     loaded, trained = results(tmp_path / "loaded"), results(done)
     assert trained.keys() - loaded.keys() == {"checkpoint.npz", "train.csv"}
@@ -240,7 +242,7 @@ def released(place, call):
 def test_the_centre_is_judged_and_shown_and_maps_are_written_whole(released, done):
     """Row 12, on MVTec's layout: 14 of 16 pixels a side; the paper's side judges all."""
     folder, result = released
-    assert result.images.shape == (5, 14, 14, 3) and result.detection.masked.anomaly.shape == (5, 14, 14)
+    assert result.images.shape == (5, 14, 14, 3) and result.detection.mdps.anomaly.shape == (5, 14, 14)
     assert [None if truth is None else truth.shape for truth in result.truths].count((14, 14)) == 4
     rust = next(row for row in read_scores(folder) if row["defect"] == "rust")
     with Image.open(folder / "maps/part/test/rust/000.tiff") as image:
@@ -252,7 +254,7 @@ def test_masks_are_resized_by_either_rule(place, quick_settings, tmp_path):
     """Row 12: the 20 x 28 image's mask has 6 x 6 pixels; bilinearly all that it touches counts."""
     settings = quick_settings | {"data": str(place / "data"), "category": "part"}
     paper, authors = (
-        run.read_images(config.make_config(settings | {"rules": rules}), tmp_path / rules).truths[0] for rules in ("paper", "released")
+        read_images(config.make_config(settings | {"rules": rules}), tmp_path / rules).truths[0] for rules in ("paper", "released")
     )
     assert (paper.shape, authors.shape) == ((16, 16), (14, 14))
     assert authors.sum() > paper.sum() and not (paper[1:15, 1:15] & ~authors).any()
@@ -275,7 +277,7 @@ def test_without_a_mask_a_run_ends_too(place, call, tmp_path):
     assert call("--config", tmp_path / "quick.json", "--out", tmp_path / "out") == 0
     metrics = strict_json(tmp_path / "out/metrics.json")
     assert metrics["mask_threshold"] is None
-    assert metrics["stage_1"] == {name: value for name, value in metrics["mdps"].items() if name in metrics["stage_1"]}
+    assert metrics["guided"] == {name: value for name, value in metrics["mdps"].items() if name in metrics["guided"]}
 
 
 def requested(*arguments):
@@ -284,9 +286,9 @@ def requested(*arguments):
 
 
 def test_flags_win_over_the_config_file_and_that_over_the_preset(tmp_path):
-    (tmp_path / "mine.json").write_text('{"eta": 3.0, "samples": 2}')
+    (tmp_path / "mine.json").write_text('{"pixel_weight": 3.0, "samples": 2}')
     made = requested("--preset", "released/mvtec/cable", "--config", tmp_path / "mine.json", "--samples", 4, "--data", "there")
-    assert (made.category, made.rules, made.eta, made.samples, made.mask_lambda) == ("cable", "released", 3.0, 4, 0.19)
+    assert (made.category, made.rules, made.pixel_weight, made.samples, made.mask_lambda) == ("cable", "released", 3.0, 4, 0.19)
     assert requested("--preset", "released/btad/02", "--data", "there", "--category", "two").category == "two"
     assert requested("--preset", "released/btad/02", "--category", "washer").data == ""
 
@@ -299,7 +301,7 @@ def test_a_preset_without_data_is_told_what_it_needs(fails_with):
 def test_a_preset_by_the_papers_rules_is_guided_as_in_the_authors_batch():
     """Row 2; every flag of a setting reaches it."""
     made, authors = (requested("--preset", "released/mvtec/bottle", "--data", "d", *flags) for flags in (["--rules", "paper"], []))
-    assert made.stage2_strength * 8**0.5 == pytest.approx(authors.stage2_strength)
+    assert made.mdps_strength * 8**0.5 == pytest.approx(authors.mdps_strength)
     made = requested("--features", "resnet18", "--feature-weights", "r.pth", "--feature-layers", "layer1")
     assert (made.features, made.feature_layers) == ("resnet18", "layer1") and pathlib.Path(made.feature_weights).is_absolute()
 
@@ -316,9 +318,9 @@ def test_to_resume_with_a_preset_the_run_must_have_its_settings(tmp_path, fails_
 
 @pytest.mark.parametrize("drawn", [False, True], ids=["data", "synthetic"])
 def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatch):
-    monkeypatch.setattr(run, "calibrate", None)
-    written, write_json = [], run.write_json
-    monkeypatch.setattr(run, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
+    monkeypatch.setattr(pipeline, "calibrate", None)
+    written, write_json = [], run_folder.write_json
+    monkeypatch.setattr(run_folder, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
     with pytest.raises(TypeError):
         run.main([] if drawn else ["--data", str(place / "data"), "--category", "part"])
     assert written == ["config.json"]
@@ -334,9 +336,9 @@ def test_a_run_broken_off_at_any_stage_ends_with_the_same_bytes(stage, done, cal
             raise KeyboardInterrupt
         write_json(*args)
 
-    write_json = run.write_json
+    write_json = pipeline.write_json
     with monkeypatch.context() as patch:
-        patch.setattr(run, stage, interrupted)
+        patch.setattr(pipeline, stage, interrupted)
         assert call("--out", tmp_path / "out") == 130
     shown = capsys.readouterr()
     assert shown.err.splitlines()[-1].startswith("mdps_ref: interrupted; ") and "--resume" in shown.err
@@ -552,9 +554,9 @@ def test_a_score_at_the_threshold_is_not_flagged(tmp_path):
 def small_synthetic(tmp_path, monkeypatch):
     """A synthetic set and settings small enough for a test; returns the folder that the run will be in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "SYNTHETIC", {"size": 32, "train": 3, "test_good": 1, "per_defect": 1})
-    quick = {"train_steps": 2, "batch_size": 2, "stage1_start": 60, "stage2_start": 60, "stride": 30, "samples": 1}
-    monkeypatch.setitem(config.PRESETS, "tiny", quick)
+    monkeypatch.setattr(job_images, "SYNTHETIC", {"size": 32, "train": 3, "test_good": 1, "per_defect": 1})
+    quick = {"train_steps": 2, "batch_size": 2, "guided_start": 60, "mdps_start": 60, "stride": 30, "samples": 1}
+    monkeypatch.setitem(config.NETWORK_DEFAULTS, "tiny", quick)
     return tmp_path / "runs" / "washer-32"
 
 
@@ -569,14 +571,14 @@ def test_without_arguments_a_synthetic_set_is_drawn_and_judged(small_synthetic, 
 
 
 def test_a_drawing_broken_off_can_be_resumed(small_synthetic, no_report, monkeypatch):
-    draw_all = run.write_category
+    draw_all = job_images.write_category
 
     def interrupted(*args, **counts):
         draw_all(*args, **counts | {"test_good": 0})
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_category", interrupted)
+        patch.setattr(job_images, "write_category", interrupted)
         assert run.main([]) == 130
     assert run.main(["--out", str(small_synthetic), "--resume"]) == 0
     assert run.main(["--out", "unbroken"]) == 0

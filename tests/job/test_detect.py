@@ -261,7 +261,11 @@ def test_each_chain_has_a_start_of_its_own_and_the_rules_say_where_the_first_cal
     """Row 7."""
     for rules, guided, mdps in (("paper", [90, 60, 30, 0, -1], [50, 20, -1]), ("released", [60, 30, 0, -1], [30, 0, -1])):
         seen = asked(quick_config(rules=rules, guided_start=90, mdps_start=50))
-        assert {chain: found[1:] for chain, found in seen.items()} == {"reconstruction": (50, mdps), "guided": (90, guided), "mdps": (50, mdps)}
+        assert {chain: found[1:] for chain, found in seen.items()} == {
+            "reconstruction": (50, mdps),
+            "guided": (90, guided),
+            "mdps": (50, mdps),
+        }
 
 
 @pytest.mark.parametrize("kind", ["guided", "mdps"])
