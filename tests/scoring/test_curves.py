@@ -1,4 +1,4 @@
-"""The curves against their definitions, by hand, and against scikit-learn where it is installed."""
+"""The curves against their definitions and by hand; test_metrics.py compares them with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,14 @@ from hypothesis import strategies as st
 from mdps_ref.scoring import curves
 
 
-def test_roc_curve_by_hand():
-    false_positive_rates, true_positive_rates, thresholds = curves.roc_curve([1, 0, 1, 0, 0], [4, 3, 3, 2, 1])
-    np.testing.assert_array_equal(thresholds, [np.inf, 4, 3, 2, 1])
+def test_curves_by_hand():
+    labels, scores = [1, 0, 1, 0, 0], [4, 3, 3, 2, 1]
+    false_positive_rates, true_positive_rates, thresholds = curves.roc_curve(labels, scores)
+    precisions, recalls, same_thresholds = curves.precision_recall_curve(labels, scores)
+    np.testing.assert_array_equal([thresholds, same_thresholds], [[np.inf, 4, 3, 2, 1]] * 2)
     np.testing.assert_allclose(false_positive_rates, [0, 0, 1 / 3, 2 / 3, 1])
-    np.testing.assert_allclose(true_positive_rates, [0, 0.5, 1, 1, 1])
-
-
-def test_precision_recall_curve_by_hand():
-    precisions, recalls, thresholds = curves.precision_recall_curve([1, 0, 1, 0, 0], [4, 3, 3, 2, 1])
-    np.testing.assert_array_equal(thresholds, [np.inf, 4, 3, 2, 1])
+    np.testing.assert_allclose([true_positive_rates, recalls], [[0, 0.5, 1, 1, 1]] * 2)
     np.testing.assert_allclose(precisions, [1, 1, 2 / 3, 2 / 4, 2 / 5])
-    np.testing.assert_allclose(recalls, [0, 0.5, 1, 1, 1])
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -62,31 +58,3 @@ def test_a_rate_of_an_absent_class_is_nan_and_the_other_is_not():
     false_positive_rates, true_positive_rates, _ = curves.roc_curve([0, 0], [1, 2])
     assert np.isnan(true_positive_rates).all()
     np.testing.assert_array_equal(false_positive_rates, [0, 0.5, 1])
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: curves.roc_curve([0, 1], [1.0]), r"labels have shape \(2,\) and scores \(1,\)"),
-        (lambda: curves.pro_curve(np.zeros((1, 2, 2)), np.zeros((1, 2, 3))), r"\(1, 2, 2\) and scores \(1, 2, 3\)"),
-        (lambda: curves.pro_curve(np.zeros((2, 2)), np.zeros((2, 2))), r"masks have shape \(2, 2\); expected \(N, H, W\)"),
-    ],
-)
-def test_shapes_that_do_not_fit_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-@pytest.mark.parametrize("levels", [5, 1000])
-def test_agreement_with_scikit_learn(levels):
-    sklearn = pytest.importorskip("sklearn.metrics")
-    rng = np.random.default_rng(levels)
-    labels = rng.random(500) < 0.2
-    scores = np.round((rng.random(500) + 0.3 * labels) * levels) / levels
-    for ours, theirs in zip(curves.roc_curve(labels, scores), sklearn.roc_curve(labels, scores, drop_intermediate=False), strict=True):
-        np.testing.assert_allclose(ours, theirs)
-    precisions, recalls, thresholds = curves.precision_recall_curve(labels, scores)
-    their_precisions, their_recalls, their_thresholds = sklearn.precision_recall_curve(labels, scores)
-    np.testing.assert_allclose(precisions, their_precisions[::-1])
-    np.testing.assert_allclose(recalls, their_recalls[::-1])
-    np.testing.assert_allclose(thresholds[1:], their_thresholds[::-1])

@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
-import scipy.ndimage
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mdps_ref.scoring import metrics
+from mdps_ref.scoring import curves, metrics
 
 THRESHOLD_FREE = [metrics.auroc, metrics.average_precision]
 METRICS = [*THRESHOLD_FREE, lambda labels, scores: metrics.f1_score(labels, scores, 3.5)]
@@ -172,9 +171,6 @@ def test_threshold_keeps_its_rate_and_no_smaller_score_does(scores, percent):
 def test_threshold_uses_the_whole_rate_where_rate_times_count_rounds_down():
     assert math.floor(0.29 * 100) == 28
     assert metrics.threshold_at_rate(np.arange(100), 0.29) == 70  # 71 .. 99 exceed it
-
-
-def test_threshold_at_rate_zero_is_the_largest_score():
     assert metrics.threshold_at_rate([3, 9, 5], 0) == 9
 
 
@@ -196,9 +192,6 @@ def test_f1_closed_forms():
     assert metrics.f1_score(labels, [1, 2, 3, 4], 2) == 1
     assert metrics.f1_score(labels, [1, 2, 3, 4], 0) == pytest.approx(2 / 3)
     assert metrics.f1_score(labels, [1, 2, 3, 4], 4) == 0
-
-
-def test_counts_by_hand():
     assert metrics.counts_at([1, 1, 1, 0, 0, 0, 0], [9, 5, 1, 9, 5, 1, 1], 5) == (1, 1, 2, 3)
 
 
@@ -275,6 +268,9 @@ def test_a_score_of_minus_zero_is_tied_with_zero():
         (lambda: metrics.auroc([0, 1], [1.0, np.nan]), "scores hold 1 of 2 values that are nan or infinite"),
         (lambda: metrics.average_precision([0, 1], [-np.inf, np.inf]), "scores hold 2 of 2 values"),
         (lambda: metrics.threshold_at_rate([1.0, np.nan], 0.1), "nan or infinite"),
+        (lambda: curves.roc_curve([0, 1], [1.0]), r"labels have shape \(2,\) and scores \(1,\)"),
+        (lambda: curves.pro_curve(np.zeros((1, 2, 2)), np.zeros((1, 2, 3))), r"\(1, 2, 2\) and scores \(1, 2, 3\)"),
+        (lambda: curves.pro_curve(np.zeros((2, 2)), np.zeros((2, 2))), r"masks have shape \(2, 2\); expected \(N, H, W\)"),
         (lambda: metrics.aupro([np.zeros((2, 2)), np.zeros((3, 2))], np.zeros((2, 2, 2))), "masks are images of several sizes"),
         (lambda: metrics.auroc([0, 255], [1.0, 2.0]), "labels hold values other than 0 and 1"),
         (lambda: metrics.auroc([0, np.nan], [1.0, 2.0]), "labels hold values other than 0 and 1"),
@@ -303,9 +299,8 @@ def test_agreement_with_scikit_learn(levels):
     assert metrics.auroc(labels, scores) == pytest.approx(sklearn.roc_auc_score(labels, scores), abs=1e-12)
     assert metrics.average_precision(labels, scores) == pytest.approx(sklearn.average_precision_score(labels, scores), abs=1e-12)
     assert metrics.f1_score(labels, scores, 0.6) == pytest.approx(sklearn.f1_score(labels, scores > 0.6), abs=1e-12)
-
-
-def test_the_flood_fill_of_these_tests_finds_the_regions_that_scipy_finds():
-    masks, _ = small_maps(3)
-    counts = [scipy.ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks]
-    assert [len(regions_by_flood(mask)) for mask in masks] == counts and max(counts) > 1
+    for ours, theirs in zip(curves.roc_curve(labels, scores), sklearn.roc_curve(labels, scores, drop_intermediate=False), strict=True):
+        np.testing.assert_allclose(ours, theirs)
+    ours, theirs = curves.precision_recall_curve(labels, scores), sklearn.precision_recall_curve(labels, scores)
+    for name, mine, their in zip(("precision", "recall", "threshold"), ours, theirs, strict=True):
+        np.testing.assert_allclose(mine[name == "threshold" :], their[::-1], err_msg=name)  # scikit-learn has no threshold of infinity
