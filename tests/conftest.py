@@ -11,6 +11,7 @@ import pytest
 from mdps_ref.backend import find_backend
 from mdps_ref.errors import InputError
 from mdps_ref.job.config import make_config
+from mdps_ref.kernels import table
 
 QUICK = {
     "image_size": 16,
@@ -23,6 +24,8 @@ QUICK = {
     "stride": 30,
     "samples": 1,
 }
+
+TABLE = table.TABLE
 
 
 @pytest.fixture
@@ -81,9 +84,35 @@ def some_images():
 
 
 def pytest_addoption(parser):
-    """--equation E05: run only its tests.  --golden FOLDER: what tests/parity compares with."""
+    """--equation E05: run only its tests.  --golden FOLDER: what tests/parity compares with.  --kernels on, off: see the fixtures."""
     parser.addoption("--equation", metavar="ID", help="run only the tests marked with this equation id")
+    parser.addoption("--kernels", choices=("on", "off"), help="run every test inside fast(), or with the table of fast kernels empty")
     parser.addoption("--golden", metavar="FOLDER", help="golden vectors for tests/parity (default: ../shared/parity beside the repository)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_off(request):
+    """With --kernels off the table is empty, even where the code enters fast()."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--kernels") == "off":
+            patch.setattr(table, "TABLE", {})
+        yield
+
+
+@pytest.fixture(autouse=True)
+def kernels(request, monkeypatch):
+    """With --kernels on every test runs inside fast().  A test marked `kernels_as_they_are` is about one form, and keeps it."""
+    if request.node.get_closest_marker("kernels_as_they_are"):
+        monkeypatch.setattr(table, "TABLE", TABLE)
+    elif request.config.getoption("--kernels") == "on":
+        request.getfixturevalue("inside_fast")
+
+
+@pytest.fixture
+def inside_fast():
+    """The test runs inside fast()."""
+    with table.fast():
+        yield
 
 
 def pytest_configure(config):

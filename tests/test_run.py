@@ -347,6 +347,7 @@ def test_a_run_broken_off_at_any_stage_ends_with_the_same_bytes(stage, done, cal
     assert results(tmp_path / "out") == results(done)
 
 
+@pytest.mark.kernels_as_they_are  # the other process has the table
 def test_a_run_killed_in_the_middle_of_training_ends_with_the_same_bytes(place, call, tmp_path, no_report):
     """A real process and a real SIGKILL, as soon as the first of ten checkpoints is there."""
     quick = json.loads((place / "quick.json").read_text()) | {"train_steps": 30, "checkpoint_every": 3}

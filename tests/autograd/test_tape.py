@@ -123,6 +123,7 @@ def arrays_held(blocks):
         tracemalloc.stop()
 
 
+@pytest.mark.kernels_as_they_are
 def test_a_guided_step_keeps_what_the_normalisations_saw_and_nothing_else():
     """A down block keeps the input of its two normalisations, an up block too, the first beside its skip: five arrays the pair."""
     assert 5 <= (arrays_held(4)[0] - arrays_held(2)[0]) / 2 < 6
@@ -136,6 +137,7 @@ def test_value_and_gradient_of_a_dictionary():
     np.testing.assert_allclose(gradient["b"], weights["a"][None] ** 2)
 
 
+@pytest.mark.kernels_as_they_are
 @pytest.mark.parametrize("written", ["argument", "constant", "result"])
 def test_an_array_written_in_place_before_the_pullback_is_an_error(written):
     """exp reads its result, mul both its arguments; the pullback would use the new values."""

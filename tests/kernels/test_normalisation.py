@@ -7,6 +7,7 @@ from mdps_ref.autograd import norm
 from mdps_ref.autograd.tape import Tensor, pull_back
 from mdps_ref.kernels import fast, normalisation
 
+pytestmark = pytest.mark.kernels_as_they_are
 NAMES = ["group_norm", "group_norm_silu"]
 
 

@@ -12,6 +12,8 @@ from mdps_ref.backend import to_device, to_host
 from mdps_ref.kernels import attention, blocks, convolution, fast, normalisation, threads, winograd
 from mdps_ref.kernels.table import TABLE
 
+pytestmark = pytest.mark.kernels_as_they_are
+
 # primitive: (shapes of the arguments, settings); odd sizes among them, and for each twin at least one case that suits it
 CASES = {
     ops.add: [([(3, 5, 40), (3, 5, 40)], {}), ([(2, 300), (2, 300)], {})],
