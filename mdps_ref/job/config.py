@@ -9,7 +9,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.posterior.guidance import GUIDES
 from mdps_ref.released.presets import preset_settings
-from mdps_ref.released.rules import resolve_rules
+from mdps_ref.released.rules import SIDES, resolve_rules
 from mdps_ref.scoring.features import EXTRACTORS
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
@@ -163,7 +163,7 @@ class Config:
 
 CHOICES = {
     "network": tuple(NETWORKS),
-    "rules": ("paper", "released"),
+    "rules": SIDES,
     "guidance": tuple(GUIDES),
     "features": ("unet", *EXTRACTORS),
     "image_score": tuple(IMAGE_SCORES),

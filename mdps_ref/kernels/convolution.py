@@ -92,12 +92,13 @@ def direct_conv2d(x, w, b, residual=None):
 def direct_to_kernel(x, g, k):
     """The pullback to the kernel, one product for each offset.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (K, K, Ci, Co)."""
     cotangents, products = g.reshape(-1, g.shape[-1]), np.empty((k, k, x.shape[-1], g.shape[-1]), x.dtype)
+    padded, (h, wide) = _padded(x, (k // 2, k // 2)), x.shape[1:3]
 
-    def work(parts):
-        for offset, window in parts:
-            products[offset] = window.reshape(-1, x.shape[-1]).T @ cotangents
+    def work(offsets):
+        for i, j in offsets:
+            products[i, j] = padded[:, i : i + h, j : j + wide].reshape(-1, x.shape[-1]).T @ cotangents
 
-    in_threads(work, windows(x, k), PER_PRODUCT * x.size * g.shape[-1] * k * k)
+    in_threads(work, np.ndindex(k, k), PER_PRODUCT * x.size * g.shape[-1] * k * k)
     return products
 
 
@@ -139,7 +140,7 @@ def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
     k, c = len(w), x.shape[3]
     before, after = pads or (k // 2, k // 2)
     rows, columns = ((size + before + after - k) // stride + 1 for size in x.shape[1:3])
-    padded = Padded(x, (slice(0, len(x)), slice(0, x.shape[1])), (before, after)).lines((slice(0, len(x)), slice(0, x.shape[1])))
+    padded = _padded(x, (before, after))
     y = empty((len(x), rows, columns, c), x.dtype)
 
     def work(parts):
@@ -152,6 +153,12 @@ def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
 
     in_threads(work, bands_of(len(x), rows, ENTRIES // max(1, columns * c)), PER_ENTRY * y.size * k)
     return y
+
+
+def _padded(x, border):
+    """The whole of x with its border of zeros."""
+    whole = slice(0, len(x)), slice(0, x.shape[1])
+    return Padded(x, whole, border).lines(whole)
 
 
 def joined_windows_conv2d(x, w, b, residual=None, *, stride=1, pads=None):
