@@ -7,12 +7,31 @@ from mdps_ref.backend import array_module, to_device, to_host
 
 
 def check_pullback(f, args, *, seed=0, step=1e-6, tolerance=1e-6):
-    """Compare what f pulls back at `args` with central differences, for one random cotangent; return the largest error.
+    """Compare the pullbacks of f with central differences, for one random cotangent.
 
-    f: a function built of primitives.  args: float64 arrays; f is called 2 x (entries of args) + 1 times.
-    A cotangent of ones is blind to whatever sums to zero (a softmax whose pullback is 0 passes); a random one is not.
-    Errors are relative to the largest slope, or to 1 if that is smaller.
-    Raises: AssertionError that names the worst argument and entry; TypeError for arrays that are not float64.
+    A cotangent of ones is blind to everything that sums to zero: a softmax with the pullback 0 passes. A random cotangent is not.
+
+    Parameters
+    ----------
+    f : callable
+        A function made of primitives. It is called 2 x (entries of args) + 1 times.
+    args : list of arrays, float64
+    seed : int
+        Of the cotangent.
+    step, tolerance : float
+        The step of the differences, and the largest error that passes, relative to the largest slope, or to 1 if that is smaller.
+
+    Returns
+    -------
+    float
+        The largest error.
+
+    Raises
+    ------
+    AssertionError
+        If an error is too large; it names the worst argument and entry.
+    TypeError
+        If an array is not float64.
     """
     if any(arg.dtype != np.float64 for arg in args):
         raise TypeError(f"central differences need float64, got {', '.join(str(arg.dtype) for arg in args)}")
@@ -34,7 +53,7 @@ def check_pullback(f, args, *, seed=0, step=1e-6, tolerance=1e-6):
 
 
 def central_differences(f, args, k, u, step):
-    """<u, df / d args[k][entry]> for every entry of argument k.  Shapes: u as f(*args) -> as args[k], on the host."""
+    """Return <u, df / d args[k][entry]> for every entry of argument k.  Shapes: u as f(*args) -> as args[k], on the host."""
     slopes = np.zeros(args[k].shape)
     for entry in np.ndindex(args[k].shape):
         up, down = args[k].copy(), args[k].copy()

@@ -31,7 +31,7 @@ def parser():
         allow_abbrev=False,
     )
     p.add_argument("--against", choices=("torch",), help="time PyTorch in turns with each row that it has")
-    p.add_argument("--only", metavar="NAME", default="", help="the rows whose names begin so, such as 'conv to kernel' or 'guided'")
+    p.add_argument("--only", metavar="NAME", default="", help="only rows that begin with NAME, such as 'conv to kernel' or 'guided'")
     p.add_argument("--json", metavar="FILE", help="write all numbers there, too")
     return p
 
@@ -42,7 +42,9 @@ def bench(args):
     chosen = [row for row in rows.rows() if row.name.startswith(args.only)]
     exponents = {name: growth for name, growth in GROWTHS.items() if name.startswith(args.only)}
     if not chosen and not exponents:
-        raise InputError(f"--only {args.only!r}: no row begins so; there are {', '.join([*(row.name for row in rows.rows()), *GROWTHS])}")
+        raise InputError(
+            f"--only {args.only!r}: no row begins with that; there are {', '.join([*(row.name for row in rows.rows()), *GROWTHS])}"
+        )
     peaks = {threads: timing.sgemm_peak(threads) for threads in sorted({1, CORES})}
     print(f"NumPy's BLAS: {timing.blas()}")
     print("matrix product of 2048 x 2048: " + ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items()))

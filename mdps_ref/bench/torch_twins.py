@@ -91,7 +91,7 @@ def guided_step(name):
 
 
 def training():
-    """A step: noise loss, gradient, clipping, Adam, running mean."""
+    """A step: noise loss, gradient, clipping, Adam, moving average."""
     config = NETWORKS["small"]
     p = {name: w.requires_grad_(True) for name, w in parameters(network_weights(config)).items()}
     mean, adam = [w.detach().clone() for w in p.values()], torch.optim.Adam(p.values(), lr=1e-4)

@@ -32,7 +32,7 @@ class Twin(NamedTuple):
 
 
 def shared(forward):
-    """Return the rule of a twin whose pullbacks share their work: forward returns y and pullback(g) -> the cotangents of all arguments."""
+    """Return the rule of a twin with one pullback for all arguments: forward returns y and pullback(g) -> all cotangents."""
 
     def rule(values, static, wanted):
         y, pullback = forward(*values, **static)
@@ -47,7 +47,7 @@ def shared(forward):
 
 
 def with_plain_pullbacks(primitive, forward):
-    """Return the rule of a fast forward pass whose pullbacks are those of the primitive; these call primitives, which are fast in turn."""
+    """Return the rule of a fast forward pass with the primitive's own pullbacks, which call primitives and so are fast in turn."""
     return by_argument(forward, *primitive.pullbacks)
 
 

@@ -1,8 +1,8 @@
 """3 x 3 convolutions with a quarter of the products: Winograd's F(4 x 4, 3 x 3).
 
-Four neighbours along a line of the convolution with three taps are the coefficients of a product of polynomials, read backwards. Such a
-product is found from its values at six points: evaluate both (B and G below), multiply point by point, and interpolate (A). Six
-products take the place of twelve; along both axes, 36 of 144, and each of the 36 is a matrix product over channels:
+Four neighbouring outputs of a convolution with three taps are coefficients of a product of two polynomials, read backwards. A product
+of polynomials is known from its values at six points: evaluate both factors (B and G below), multiply point by point, and interpolate
+(A). Six products replace twelve; along both axes 36 replace 144, and each of the 36 is a matrix product over channels:
 
     y = A [ sum over channels (G w G^T) * (B x B^T) ] A^T        for every tile of 6 x 6 pixels in, 4 x 4 out
 
@@ -42,7 +42,7 @@ A, B, G = (np.ascontiguousarray(matrix, np.float32) for matrix in _matrices())
 
 
 def conv2d(x, w, b, residual=None):
-    """The convolution with zeros beyond the border, b and `residual` added to it.
+    """The same-size convolution, plus b and `residual`.
 
     Shapes: x (N, H, W, Ci) float32, H and W multiples of 4, w (3, 3, Ci, Co), b (N or 1, 1, 1, Co), residual (N, H, W, Co) or None
     -> (N, H, W, Co).
@@ -74,8 +74,9 @@ def conv2d(x, w, b, residual=None):
 def to_kernel(x, g):
     """The pullback of the convolution to its kernel: G^T [ sum over tiles of (B x B^T)^T (A^T g A) ] G.
 
-    Many tiles are summed in groups, each by one thread, the same groups whatever the number of threads. With few, all threads first
-    evaluate tiles, then multiply points.  Shapes: x (N, H, W, Ci), g (N, H, W, Co), float32, H and W multiples of 4 -> (3, 3, Ci, Co).
+    Many tiles are summed in groups, one thread for each group, and the groups do not depend on the number of threads. With few tiles
+    all threads first evaluate tiles, then multiply points.
+    Shapes: x (N, H, W, Ci), g (N, H, W, Co), float32, H and W multiples of 4 -> (3, 3, Ci, Co).
     """
     (n, h, wide, c_in), c_out = x.shape, g.shape[3]
     bands = _bands(n, h, wide, max(c_in, c_out))
@@ -159,7 +160,7 @@ def _transformed(matrix, x):
 
 
 def _in_one_piece(w):
-    """A kernel in memory of its own, if it is a view: copied some columns at a time, whose lines then stay in the nearest cache."""
+    """Return a kernel in one piece of memory. A view is copied a few columns at a time, so that its lines stay in the nearest cache."""
     if w.flags.c_contiguous:
         return w
     copy = empty(w.shape, w.dtype)
