@@ -41,16 +41,11 @@ def test_the_moving_average_is_exported_bit_for_bit(state, config, tmp_path):
     assert {name: w.tobytes() for name, w in weights.items()} == {name: w.tobytes() for name, w in state.ema.items()}
 
 
-def test_every_name_in_the_file_has_their_trainers_prefix(state, tmp_path):
+def test_every_name_has_their_trainers_prefix_and_the_settings_of_the_network_are_told(state, tmp_path, capsys):
     assert export(tmp_path) == 0
     with zipfile.ZipFile(tmp_path / "out.pth") as archive:
         (pickled,) = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
-    assert pickled.count(b"module.") == len(state.ema)
-    assert b"module.time_embedding.1.weight" in pickled
-
-
-def test_it_says_with_which_settings_their_code_makes_the_network(state, tmp_path, capsys):
-    assert export(tmp_path) == 0
+    assert pickled.count(b"module.") == len(state.ema) and b"module.time_embedding.1.weight" in pickled
     settings = "img_size=16 base_channels=32 channel_mults=1,2 num_res_blocks=2 attention_resolutions=16,8 n_heads=2 in_channels=3"
     assert capsys.readouterr().out == f"{tmp_path / 'out.pth'}: for a network of {settings}\n"
 

@@ -142,11 +142,12 @@ class Config:
     def _check_rules(self):
         """Raise InputError for settings that have no meaning under the rules."""
         rules = self.resolved_rules()
+        under = f"under rules {self.rules!r}" + (f" except {self.rules_except!r}" if self.rules_except else "")
         if self.guidance not in rules.guides:
-            raise InputError(f"guidance is {self.guidance!r}; rules {self.rules!r} have only {', '.join(rules.guides)}")
+            raise InputError(f"guidance is {self.guidance!r}; {under} it must be one of {', '.join(rules.guides)}")
         for name in ("guided_start", "mdps_start"):
             if getattr(self, name) < rules.lowest_start:
-                raise InputError(f"{name} is {getattr(self, name)}; under rules {self.rules!r} it must be at least {rules.lowest_start}")
+                raise InputError(f"{name} is {getattr(self, name)}; {under} it must be at least {rules.lowest_start}")
 
     def resolved_rules(self):
         """Return the `released.rules.Rules`, functions and values, that `rules` and `rules_except` name."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.job import config
-from mdps_ref.job.config import Config, make_config, read_settings, with_defaults
+from mdps_ref.job.config import Config, make_config, read_settings
 from mdps_ref.nn.unet import NETWORKS
 
 TYPES = {field.name: field.type for field in dataclasses.fields(Config)}
@@ -95,23 +95,17 @@ def test_an_image_size_must_be_one_that_the_network_can_halve(network, fails_wit
             assert make_config({"network": network, "image_size": size}).unet().image_size == size
 
 
-def test_the_paper_knows_every_guidance_and_the_released_code_the_norms_alone(fails_with):
-    """Row 1."""
-    for guidance in config.CHOICES["guidance"]:
-        assert make_config({"rules": "paper", "guidance": guidance}).guidance == guidance
-    assert make_config({"rules": "released"}).guidance == "norm"
-    for guidance in ("squared_norm", "moment_matched"):
-        with fails_with("guidance", repr(guidance), "'released'", "norm"):
-            make_config({"rules": "released", "guidance": guidance})
-
-
-@pytest.mark.parametrize("name", ["guided_start", "mdps_start"])
-def test_below_a_start_of_0_the_released_code_has_nothing_to_call(name, fails_with):
-    """Row 7."""
-    make_config({"rules": "paper", name: 0})
-    make_config({"rules": "released", name: 1})
-    with fails_with(name, "'released'", "at least 1"):
-        make_config({"rules": "released", name: 0})
+def test_what_the_rules_have_no_meaning_for_is_refused_unless_its_row_is_excepted(fails_with):
+    """Rows 1 and 7: the released code knows the norm alone, and below a start of 0 it has nothing to call."""
+    for name, value, row in (("guidance", "squared_norm", "guidance"), ("guided_start", 0, "start"), ("mdps_start", 0, "start")):
+        for rules, rows in (("paper", ""), ("released", row)):
+            assert getattr(make_config({name: value}, rules=rules, rules_except=rows), name) == value
+        for rules, rows in (("released", ""), ("paper", row)):
+            with fails_with(name, repr(value), repr(rules)):
+                make_config({name: value}, rules=rules, rules_except=rows)
+    assert make_config(rules="released", guided_start=1, mdps_start=1).guidance == "norm"
+    with fails_with("'norms'", "norm, strength"):
+        make_config(rules_except="start, norms")
 
 
 def test_a_config_cannot_be_changed():
@@ -119,38 +113,34 @@ def test_a_config_cannot_be_changed():
         Config().seed = 1
 
 
-# Presets
+# Defaults
 
 
 @pytest.mark.parametrize("size, network", [(8, "tiny"), (32, "tiny"), (40, "small"), (128, "small"), (160, "released"), (1024, "released")])
-def test_the_network_follows_the_image_size(size, network):
-    made = make_config(with_defaults({"image_size": size}))
+def test_the_network_and_its_defaults_follow_the_image_size(size, network):
+    made = make_config(image_size=size)
     assert made.network == network
     assert all(getattr(made, name) == value for name, value in config.NETWORK_DEFAULTS[network].items())
 
 
-def test_without_settings_the_presets_are_those_of_the_default_size():
-    assert make_config(with_defaults({})).network == "tiny"
+def test_what_is_given_wins_over_the_defaults_and_a_keyword_over_the_dictionary():
+    made = make_config({"image_size": 64, "network": "tiny", "train_steps": 7, "seed": 1}, seed=2)
+    assert (made.network, made.train_steps, made.samples, made.seed) == ("tiny", 7, Config.samples, 2)
 
 
-def test_what_is_given_wins_over_the_preset_and_the_network_given_over_the_size():
-    made = make_config(with_defaults({"image_size": 64, "network": "tiny", "train_steps": 7}))
-    assert (made.network, made.train_steps, made.samples) == ("tiny", 7, Config.samples)
-
-
-def test_presets_are_settings_of_networks_that_there_are():
+def test_defaults_are_settings_of_networks_that_there_are():
     assert config.NETWORK_DEFAULTS.keys() <= NETWORKS.keys()
-    for network, preset in config.NETWORK_DEFAULTS.items():
-        make_config(preset | {"network": network, "image_size": NETWORKS[network].image_size})
+    for network, settings in config.NETWORK_DEFAULTS.items():
+        make_config(settings | {"network": network, "image_size": NETWORKS[network].image_size})
 
 
 @pytest.mark.parametrize(
     "settings", [{"image_size": "64"}, {"image_size": None}, {"network": ["tiny"]}, {"network": None}, {"network": "huge"}]
 )
-def test_presets_leave_it_to_the_config_to_refuse(settings, fails_with):
+def test_the_defaults_leave_it_to_the_config_to_refuse(settings, fails_with):
     (name,) = settings
     with fails_with(name, repr(settings[name])):
-        make_config(with_defaults(settings))
+        make_config(settings)
 
 
 # Files
@@ -181,13 +171,7 @@ NO_SETTINGS = {
 
 @pytest.mark.parametrize("text", NO_SETTINGS.values(), ids=NO_SETTINGS)
 def test_a_file_without_settings_is_one_line_that_names_it(text, tmp_path, fails_with):
-    path = write(tmp_path / "config.json", text)
-    with fails_with(path, "JSON"):
-        read_settings(path)
-
-
-def test_a_missing_file_and_a_folder_are_one_line(tmp_path, fails_with):
-    for path in (tmp_path / "none.json", tmp_path):
+    for path in (write(tmp_path / "config.json", text), tmp_path / "none.json", tmp_path):
         with fails_with(path, "JSON"):
             read_settings(path)
 

@@ -1,6 +1,7 @@
 """Training learns, gives the same bytes for the same seed, and ends with the same bytes wherever it was broken off."""
 
 import csv
+import itertools
 import json
 
 import numpy as np
@@ -52,13 +53,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, quick
     assert all(runs[0][name] != runs[2][name] for name in FILES)
 
 
-def test_the_log_tells_every_step(tmp_path, quick_config, some_images):
+def test_the_log_and_the_checkpoint_tell_every_step(tmp_path, quick_config, some_images):
+    """Three steps with a checkpoint every two: the third is written down all the same."""
     state = train.train(quick_config(), some_images(3), tmp_path, np)
     rows = list(csv.DictReader((tmp_path / "train.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3]
-    for row, (loss, length) in zip(rows, state.log, strict=True):
-        assert float(row["loss"]) == pytest.approx(loss, rel=1e-5)
-        assert float(row["gradient_norm"]) == pytest.approx(length, rel=1e-5)
+    np.testing.assert_allclose([(float(row["loss"]), float(row["gradient_norm"])) for row in rows], state.log, rtol=1e-5)
+    groups, about = load_checkpoint(tmp_path / "checkpoint.npz")
+    assert about["step"] == state.step == 3
+    for group in train.GROUPS:
+        assert all((groups[group][name] == w).all() for name, w in getattr(state, group).items())
 
 
 def test_no_gradient_reaches_adam_longer_than_the_limit(tmp_path, quick_config, some_images, monkeypatch):
@@ -80,15 +84,6 @@ def test_an_l2_penalty_moves_a_weight_without_a_gradient_towards_0(quick_config,
             old = before.weights[name]
             step = 1e-4 * np.sign(old) * (abs(old) > 1e-3) if l2 else 0  # of the smallest Adam's epsilon takes a part
             np.testing.assert_allclose((w - old) * (abs(old) > 1e-3), -step, atol=1e-7, err_msg=name)
-
-
-def test_the_checkpoint_is_the_state_after_the_last_step(tmp_path, quick_config, some_images):
-    """Three steps with a checkpoint every two: the third is written down all the same."""
-    state = train.train(quick_config(), some_images(3), tmp_path, np)
-    groups, about = load_checkpoint(tmp_path / "checkpoint.npz")
-    assert about["step"] == state.step == 3
-    for group in train.GROUPS:
-        assert all((groups[group][name] == w).all() for name, w in getattr(state, group).items())
 
 
 # What a step draws
@@ -142,40 +137,25 @@ def resumed(folder, images, config):
     return trained(folder, images, config, train.resume_training(path, config, np) if path.exists() else None)
 
 
-@pytest.mark.parametrize("steps", range(5))
-def test_training_killed_in_any_step_ends_with_the_same_bytes(steps, unbroken, tmp_path, monkeypatch):
+KILLS = [("train_step", times, True) for times in range(1, 6)]
+KILLS += itertools.product(("write_text", "save_checkpoint"), (1, 3), (False, True))
+
+
+@pytest.mark.parametrize("function, times, after", KILLS)
+def test_training_killed_anywhere_ends_with_the_same_bytes(function, times, after, unbroken, tmp_path, monkeypatch):
+    """After any step, and before or after any file is written."""
     config, images, expected = unbroken
-    step = train.train_step
-
-    def killed(state, *args):
-        step(state, *args)
-        if state.step == steps + 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, "train_step", killed)
-        train.train(config, images, tmp_path, np)
-    assert resumed(tmp_path, images, config) == expected
-
-
-@pytest.mark.parametrize("writer", ["write_text", "save_checkpoint"])
-@pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_training_killed_around_any_file_ends_with_the_same_bytes(writer, times, after, unbroken, tmp_path, monkeypatch):
-    config, images, expected = unbroken
-    write, calls = getattr(train, writer), []
+    run, calls = getattr(train, function), []
 
     def killed(*args):
         calls.append(args)
-        if after:
-            write(*args)
+        if after or len(calls) < times:
+            run(*args)
         if len(calls) == times:
             raise KeyboardInterrupt
-        if not after:
-            write(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, writer, killed)
+        patch.setattr(train, function, killed)
         train.train(config, images, tmp_path, np)
     assert resumed(tmp_path, images, config) == expected
 
@@ -198,17 +178,11 @@ def checkpoint(tmp_path, quick_config, some_images):
 
 
 @pytest.mark.parametrize("load", [train.load_weights, train.resume_training])
-@pytest.mark.parametrize("settings", [{"network": "small"}, {"image_size": 32}], ids=str)
-def test_weights_of_another_network_are_refused(load, settings, checkpoint, quick_config, fails_with):
-    config = quick_config(**settings)
-    with fails_with(
-        checkpoint, "another network", config.network, f"{config.image_size} x {config.image_size}", "--network tiny --image-size 16"
-    ):
-        load(checkpoint, config, np)
-
-
-@pytest.mark.parametrize("load", [train.load_weights, train.resume_training])
-def test_a_checkpoint_cut_short_is_refused(load, checkpoint, quick_config, fails_with):
+def test_weights_of_another_network_or_cut_short_are_refused(load, checkpoint, quick_config, fails_with):
+    for config in (quick_config(network="small"), quick_config(image_size=32)):
+        size = f"{config.image_size} x {config.image_size}"
+        with fails_with(checkpoint, "another network", config.network, size, "--network tiny --image-size 16"):
+            load(checkpoint, config, np)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with fails_with(checkpoint, "not a whole checkpoint"):
         load(checkpoint, quick_config(), np)
@@ -225,11 +199,13 @@ def test_a_checkpoint_without_what_is_needed_is_refused(checkpoint, quick_config
         train.load_weights(checkpoint, quick_config(), np)
 
 
-def test_loaded_weights_are_the_moving_average(checkpoint, quick_config):
+def test_loaded_weights_are_the_moving_average_and_training_goes_on_under_its_own_settings_alone(checkpoint, quick_config, fails_with):
     weights = train.load_weights(checkpoint, quick_config(), np)
     state = train.resume_training(checkpoint, quick_config(train_steps=1), np)
     assert all((state.ema[name] == w).all() for name, w in weights.items())
     assert any((state.weights[name] != w).any() for name, w in weights.items())
+    with fails_with(checkpoint, "other settings"):
+        train.resume_training(checkpoint, quick_config(train_steps=2), np)
 
 
 # The authors' weights
@@ -266,51 +242,32 @@ def test_the_authors_weights_are_read_as_such_whatever_the_file_is_called(suffix
     assert all((loaded[name] == w).all() and loaded[name].dtype == np.float32 for name, w in weights.items())
 
 
-def test_the_authors_weights_that_do_not_fit_are_listed_and_the_way_told(of_their_family, quick_config, tmp_path, fails_with, monkeypatch):
+def test_the_authors_weights_that_do_not_fit_or_are_damaged_are_one_line(of_their_family, quick_config, tmp_path, fails_with, monkeypatch):
     state, path = to_released(init_unet(of_their_family), of_their_family), tmp_path / "theirs.pth"
-    del state["out.2.bias"]
-    write_state_dict(path, state)
+    write_state_dict(path, {name: array for name, array in state.items() if name != "out.2.bias"})
     with fails_with(path, "out.2.bias is missing", "--network released --image-size 256"):
         train.load_weights(path, quick_config(), np)
-    monkeypatch.setitem(NETWORKS, "tiny", UNetConfig())
-    with fails_with(path, "8 groups", "--network released --image-size 256"):
+    write_state_dict(path, state)
+    with monkeypatch.context() as patch, fails_with(path, "8 groups", "--network released --image-size 256"):
+        patch.setitem(NETWORKS, "tiny", UNetConfig())
         train.load_weights(path, quick_config(), np)
-
-
-def test_a_damaged_file_of_theirs_is_one_line(of_their_family, quick_config, tmp_path, fails_with):
-    path = tmp_path / "theirs.pth"
-    write_state_dict(path, to_released(init_unet(of_their_family), of_their_family))
     path.write_bytes(path.read_bytes()[:-1000])
     with fails_with(path):
         train.load_weights(path, quick_config(), np)
 
 
-def test_training_does_not_go_on_under_other_settings(checkpoint, quick_config, fails_with):
-    with fails_with(checkpoint, "other settings"):
-        train.resume_training(checkpoint, quick_config(train_steps=2), np)
-
-
 # Divergence
 
 
-def test_a_loss_that_is_no_number_is_refused(tmp_path, quick_config, some_images, fails_with):
-    config = quick_config()
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_neither_a_loss_nor_a_gradient_that_is_no_number_reaches_the_weights(tmp_path, quick_config, some_images, fails_with, monkeypatch):
+    """Even in the last step, behind which no other loss would tell."""
+    config = quick_config(train_steps=1)
     state = train.start_training(config, np)
     state.weights["last.conv.bias"][0] = np.nan
     with fails_with(f"learning_rate {config.learning_rate}", "loss became nan", "step 1", "lower it"):
         train.train(config, some_images(2), tmp_path, np, state)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path, quick_config, some_images, fails_with, monkeypatch):
-    """Even in the last step, behind which no other loss would tell."""
-    config = quick_config(train_steps=1)
-
-    def infinite(loss, weights):
-        return 1.0, {name: np.full_like(w, np.inf) for name, w in weights.items()}
-
-    monkeypatch.setattr(train, "value_and_gradient", infinite)
+    monkeypatch.setattr(train, "value_and_gradient", lambda loss, weights: (1.0, {name: w + np.inf for name, w in weights.items()}))
     with fails_with(f"learning_rate {config.learning_rate}", "length inf", "lower it"):
         train.train(config, some_images(2), tmp_path, np)
     assert not list(tmp_path.iterdir())

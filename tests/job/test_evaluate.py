@@ -1,0 +1,95 @@
+"""The metrics of maps made by hand, and the decision's threshold."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mdps_ref.job.detect import Detection, Maps
+from mdps_ref.job.evaluate import evaluate, metrics_of
+
+CHAINS = ("mdps", "guided", "reconstruction")
+LABELS = [True, True, False, False]
+TRUTHS = np.zeros((4, 12, 12), bool)
+TRUTHS[0, 2:5, 3:9] = TRUTHS[1, 7:9, 1:3] = True
+
+
+def by_hand(anomaly, score=None, difference=None):
+    """Maps with these values.  Shapes: anomaly, difference (N, H, W), score (N), the largest anomaly if not given."""
+    anomaly = np.asarray(anomaly, np.float32)
+    difference = anomaly if difference is None else np.asarray(difference, np.float32)
+    score = anomaly.max(axis=(1, 2)) if score is None else np.asarray(score, np.float32)
+    return Maps(anomaly[..., None], difference, anomaly, 0 * anomaly, score, np.ones_like(anomaly))
+
+
+def of_all(maps):
+    return Detection(maps, maps, maps)
+
+
+def test_perfect_maps_score_1_and_their_opposite_0(quick_config):
+    perfect = evaluate(of_all(by_hand(TRUTHS)), [0.0, 0.1], LABELS, list(TRUTHS), quick_config())["mdps"]
+    for name in ("image_auroc", "image_average_precision", "pixel_auroc", "aupro", "f1"):
+        assert perfect[name] == pytest.approx(1), name
+    wrong = metrics_of(by_hand(1 - TRUTHS.astype(float), [0, 0, 1, 1]), LABELS, list(TRUTHS))
+    assert (wrong["image_auroc"], wrong["pixel_auroc"], wrong["aupro"]) == (0, 0, 0)
+
+
+def test_contrast_is_the_ratio_of_the_differences():
+    """0.1 everywhere in good images, 0.6 under the true masks; around them 9, which counts for neither."""
+    difference = np.where(TRUTHS, 0.6, 9.0)
+    difference[2:] = 0.1
+    metrics = metrics_of(by_hand(TRUTHS, difference=difference), LABELS, list(TRUTHS))
+    found = [metrics[name] for name in ("good_difference", "defect_difference", "contrast")]
+    np.testing.assert_allclose(found, [0.1, 0.6, 6], rtol=1e-6)
+    difference[2:] = 0
+    assert metrics_of(by_hand(TRUTHS, difference=difference), LABELS, list(TRUTHS))["contrast"] is None
+
+
+OF_IMAGES, OF_PIXELS = {"image_auroc", "image_average_precision"}, {"pixel_auroc", "aupro", "defect_difference", "contrast"}
+UNDEFINED = {
+    "defects alone": ([0, 1], list(TRUTHS[:2]), OF_IMAGES | {"good_difference", "contrast"}),
+    "good images alone": ([2, 3], list(TRUTHS[2:]), OF_IMAGES | OF_PIXELS),
+    "no mask": ([0, 1], [None, None], OF_IMAGES | OF_PIXELS | {"good_difference"}),
+}
+
+
+@pytest.mark.parametrize("kept, truths, undefined", UNDEFINED.values(), ids=UNDEFINED)
+def test_what_is_not_defined_is_none(kept, truths, undefined, quick_config):
+    metrics = evaluate(of_all(by_hand(TRUTHS[kept])), [0.0], [LABELS[i] for i in kept], truths, quick_config())
+    for chain in CHAINS:
+        assert {name for name, value in metrics[chain].items() if value is None} == undefined | ({"f1"} if chain == "mdps" else set())
+    assert metrics["mdps"]["decision_threshold"] == 0.0
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_a_defect_without_a_mask_takes_no_part_in_the_pixel_metrics():
+    maps = by_hand(np.random.default_rng(0).random(TRUTHS.shape) + 0.3 * TRUTHS)
+    truths = [None, *TRUTHS[1:]]
+    rest = Maps(*(getattr(maps, field.name)[1:] for field in dataclasses.fields(maps)))
+    metrics, without, full = (
+        metrics_of(m, labels, t) for m, labels, t in ((maps, LABELS, truths), (rest, LABELS[1:], truths[1:]), (maps, LABELS, list(TRUTHS)))
+    )
+    for name in ("pixel_auroc", "aupro", "defect_difference"):
+        assert metrics[name] == without[name] != full[name], name
+    for name in ("image_auroc", "image_average_precision", "good_difference"):
+        assert metrics[name] == full[name], name
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 1.0])
+def test_the_decision_flags_no_more_than_the_rate_of_held_out_good_images(rate, quick_config):
+    """And a finite number decides, even at the ends; the threshold knows held-out scores alone, not those of the test images."""
+    held_out, config = np.random.default_rng(0).random(40), quick_config(false_positive_rate=rate)
+    found, other = (
+        evaluate(of_all(by_hand(scale * TRUTHS)), held_out, LABELS, list(TRUTHS), config)["mdps"]["decision_threshold"]
+        for scale in (1.0, 7.0)
+    )
+    assert found == other and np.isfinite(found)
+    assert rate - 1 / 40 <= (held_out > found).mean() <= rate
+
+
+def test_each_chain_is_judged_by_its_own_maps(quick_config):
+    perfect, blind = by_hand(TRUTHS), by_hand(np.zeros(TRUTHS.shape))
+    for chain in CHAINS:
+        metrics = evaluate(dataclasses.replace(of_all(blind), **{chain: perfect}), [0.0], LABELS, list(TRUTHS), quick_config())
+        assert {name for name in CHAINS if metrics[name]["image_auroc"] == 1} == {chain}

@@ -1,0 +1,194 @@
+"""Which settings a command line asks for, the folder it runs in, and one line for every mistake."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+from mdps_ref import run
+from mdps_ref.job.run_folder import open_run_folder
+
+
+def requested(*arguments):
+    """The Config that this command line asks for."""
+    return run.requested_config(run.parser().parse_args([str(argument) for argument in arguments]))
+
+
+# Settings
+
+
+def test_flags_win_over_the_config_file_and_that_over_the_preset(tmp_path):
+    (tmp_path / "mine.json").write_text('{"pixel_weight": 3.0, "samples": 2}')
+    made = requested("--preset", "released/mvtec/cable", "--config", tmp_path / "mine.json", "--samples", 4, "--data", "there")
+    assert (made.category, made.rules, made.pixel_weight, made.samples, made.mask_lambda) == ("cable", "released", 3.0, 4, 0.19)
+    assert requested("--preset", "released/btad/02", "--data", "there", "--category", "two").category == "two"
+    assert requested("--preset", "released/btad/02", "--category", "washer").data == ""
+    made = requested("--features", "resnet18", "--feature-weights", "r.pth", "--feature-layers", "layer1")
+    assert (made.features, made.feature_layers) == ("resnet18", "layer1") and pathlib.Path(made.feature_weights).is_absolute()
+
+
+def test_a_preset_without_data_is_told_what_it_needs(fails_with):
+    with fails_with("released/btad/02", "--data"):
+        requested("--preset", "released/btad/02")
+
+
+@pytest.mark.parametrize("flags, file", [([], {}), (["--rules", "paper"], {}), ([], {"rules_except": "norm"})], ids=str)
+def test_to_resume_with_a_preset_the_run_must_have_its_settings(flags, file, tmp_path, fails_with):
+    """Under every side of row 2, which says what a preset's strengths are."""
+    (tmp_path / "mine.json").write_text(json.dumps(file))
+    kept = requested("--preset", "released/mvtec/bottle", "--data", "there", "--config", tmp_path / "mine.json", *flags)
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(kept)))
+    assert requested("--preset", "released/mvtec/bottle", "--out", tmp_path, "--resume") == kept
+    with fails_with(tmp_path, "category", "'bottle'", "'cable'"):
+        requested("--preset", "released/mvtec/cable", "--out", tmp_path, "--resume")
+
+
+def test_help_mentions_every_flag(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    flags = {flag for action in run.parser()._actions for flag in action.option_strings}
+    assert flags >= {f"--{name.replace('_', '-')}" for name in run.SETTING_FLAGS}
+    assert flags >= {"--preset", "--out", "--resume", "--config", "--backend"}
+    assert [flag for flag in flags if flag not in text] == []
+    assert all(action.help for action in run.parser()._actions)
+
+
+# The run folder
+
+
+def test_without_out_each_run_gets_a_new_folder_and_an_empty_one_may_be_run_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for expected in ("nut-32", "nut-32-2", "nut-32-3"):
+        folder = open_run_folder(None, False, "nut-32")
+        assert folder == pathlib.Path("runs") / expected and not folder.exists()
+        folder.mkdir(parents=True)
+    assert open_run_folder("runs/nut-32", False, "") == pathlib.Path("runs/nut-32")
+
+
+# Mistakes
+
+
+@contextlib.contextmanager
+def refuses(capsys, *parts):
+    """Expect one line on standard error that holds every part, and nothing on standard output."""
+    capsys.readouterr()
+    yield
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("mdps_ref: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert [part for part in parts if str(part) not in err] == [], err
+
+
+def test_a_run_is_left_alone_unless_it_is_resumed_with_its_own_settings(done, call, contents, capsys):
+    before = contents(done)
+    with refuses(capsys, done, "--resume"):
+        assert call("--out", done) == 2
+    for flag, value in (("--seed", 5), ("--samples", 3), ("--category", "other"), ("--weights", "w.npz"), ("--data", "elsewhere")):
+        with refuses(capsys, done, flag[2:], value):
+            assert run.main(["--out", str(done), "--resume", flag, str(value)]) == 2
+    assert contents(done) == before
+
+
+def test_to_resume_needs_a_run(tmp_path, call, capsys):
+    with refuses(capsys, "--resume needs --out"):
+        assert call("--resume") == 2
+    for folder in (tmp_path / "none", tmp_path):
+        with refuses(capsys, folder, "no config.json"):
+            assert call("--resume", "--out", folder) == 2
+    (tmp_path / "config.json").write_text('{"sampels": 1}')
+    with refuses(capsys, tmp_path / "config.json", "sampels"):
+        assert run.main(["--resume", "--out", str(tmp_path)]) == 2
+    assert not (tmp_path / "none").exists()
+
+
+def cut(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def one_good_image(part):
+    for name in ("001.jpg", "002.png", "003.tiff"):
+        (part / "train/good" / name).unlink()
+
+
+# What is done to the category's folder, and what the line must hold.
+SPOILT = {
+    "a truncated image to train on": (lambda part: cut(part / "train/good/000.png"), "train/good/000.png", "truncated"),
+    "a truncated image to test": (lambda part: cut(part / "test/dent/000.png"), "test/dent/000.png", "truncated"),
+    "a truncated mask": (lambda part: cut(part / "ground_truth/dent/000_mask.png"), "dent/000_mask.png", "truncated"),
+    "one training image": (one_good_image, "part", "at least 2"),
+    "no category": (shutil.rmtree, "'part'"),
+}
+
+
+@pytest.mark.parametrize("spoil, parts", [(spoil, parts) for spoil, *parts in SPOILT.values()], ids=SPOILT)
+def test_spoilt_data_is_one_line_and_leaves_no_run_folder(spoil, parts, place, call, tmp_path, capsys):
+    shutil.copytree(place / "data", tmp_path / "data")
+    spoil(tmp_path / "data" / "part")
+    with refuses(capsys, tmp_path / "data", *parts):
+        assert call("--data", tmp_path / "data", "--out", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
+
+
+TOO_LONG = "n" * 300
+FILES = {
+    "text": "samples = 8\n",
+    "unknown.json": '{"sampels": 8}',
+    "squared.json": '{"guidance": "squared_norm"}',
+    "row.json": '{"rules_except": "norms"}',
+}
+WRONG = {
+    "no data folder": (["--data", "none"], "none", "no such data folder"),
+    "a data folder's name that is too long": (["--data", TOO_LONG], TOO_LONG),
+    "an unknown category": (["--category", "wheel"], "'wheel'", "part"),
+    "an image size that cannot be halved": (["--image-size", "18"], "18", "multiple of 4"),
+    "a preset that there is not": (["--preset", "released/mvtec/botle"], "released/mvtec/botle", "released/mvtec/bottle, ", "btad/03"),
+    "guidance that the rules do not know": (["--rules", "released", "--config", "squared.json"], "'squared_norm'", "'released'"),
+    "a row that there is not": (["--config", "row.json"], "'norms'", "norm, strength"),
+    "features without their weights": (["--features", "resnet18"], "resnet18"),
+    "missing weights": (["--weights", "none.npz"], "none.npz", "no such checkpoint"),
+    "weights that are none": (["--weights", "text"], "text", "not a whole checkpoint"),
+    "weights of another size": (["--weights", "done/checkpoint.npz", "--image-size", "32"], "done/checkpoint.npz", "32 x 32"),
+    "weights of another network": (["--weights", "done/checkpoint.npz", "--network", "small"], "done/checkpoint.npz", "small"),
+    "a missing config": (["--config", "none.json"], "none.json", "JSON"),
+    "an unknown setting": (["--config", "unknown.json"], "unknown.json", "sampels", "samples"),
+    "no gpu": (["--backend", "cupy"], "'cupy'", "numpy"),
+    "synthetic goods that there are not": (["--data", ""], "'part'", "washer"),
+}
+
+
+@pytest.mark.parametrize("arguments, parts", [(arguments, parts) for arguments, *parts in WRONG.values()], ids=WRONG)
+def test_a_wrong_argument_is_one_line_and_leaves_no_run_folder(arguments, parts, done, place, call, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+    for name, content in FILES.items():
+        (place / name).write_text(content)
+    with refuses(capsys, *parts):
+        assert call("--out", "out", *arguments) == 2
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", TOO_LONG])
+def test_an_output_folder_that_cannot_be_is_one_line(out, call, tmp_path, contents, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    with refuses(capsys, out):
+        assert call("--out", out) == 2
+    assert contents(tmp_path) == {"file": b"kept"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--sampels", "3"], ["--sample", "3"], ["--out"], ["--samples", "few"], ["--network", "huge"], ["data"]]
+)
+def test_what_is_no_flag_or_cut_short_is_refused(arguments, call, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        call("--out", tmp_path / "out", *arguments)
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in last and arguments[0] in last
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,284 @@
+"""What a run folder holds, that the same call gives the same bytes, and that a run broken off anywhere ends with the same bytes."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdps_ref import run
+from mdps_ref.data.folders import Item
+from mdps_ref.job import config, images, pipeline, run_folder
+from mdps_ref.weights.checkpoint import load_checkpoint
+
+SAME_BYTES = ("config.json", "checkpoint.npz", "train.csv", "scores.csv", "metrics.json")
+
+
+@pytest.fixture
+def results(contents):
+    """results(folder): what the same seed must give again: settings, weights, scores, metrics and maps."""
+    return lambda folder: {name: b for name, b in contents(folder).items() if name in SAME_BYTES or name.startswith("maps/")}
+
+
+def read_scores(folder):
+    return list(csv.DictReader((folder / "scores.csv").read_text().splitlines()))
+
+
+def strict_json(path):
+    """The content of a JSON file; nan and infinity, which are no JSON, are refused."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.fixture
+def with_others(place, tmp_path):
+    """with_others(pattern): a copy of the data in which the test images that fit the pattern are turned upside down."""
+
+    def turned(pattern):
+        shutil.copytree(place / "data", tmp_path / "data")
+        for path in (tmp_path / "data/part/test").rglob(pattern):
+            with Image.open(path) as image:
+                upside_down = np.asarray(image)[::-1]
+            Image.fromarray(upside_down).save(path)
+        return tmp_path / "data"
+
+    return turned
+
+
+# What a run folder holds
+
+
+def test_a_run_leaves_every_file_and_nothing_half_written(done, sizes, contents):
+    found = contents(done)
+    maps = {f"maps/part/{pathlib.PurePath(name).with_suffix('.tiff')}" for name in sizes}
+    figures = {name for name in found if name.startswith("figures/")}
+    assert figures and found.keys() == {*SAME_BYTES, "report.html"} | maps | figures
+    for name in figures:
+        with Image.open(done / name) as figure:
+            figure.load()
+
+
+def test_the_settings_the_log_and_the_checkpoint_tell_what_was_done(done, place):
+    kept, quick = (json.loads(path.read_text()) for path in (done / "config.json", place / "quick.json"))
+    assert kept.items() >= (quick | {"category": "part", "data": str(place / "data"), "network": "tiny", "seed": 0}).items()
+    assert kept.keys() == {field.name for field in dataclasses.fields(config.Config)}
+    rows = csv.DictReader((done / "train.csv").read_text().splitlines())
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    groups, about = load_checkpoint(done / "checkpoint.npz")
+    assert about["step"] == len(groups["training"]["log"]) == 3
+    assert about["config"] == kept
+
+
+def test_every_test_image_has_its_score_its_decision_and_a_map_of_its_size(done, sizes):
+    rows = read_scores(done)
+    assert sorted(row["path"] for row in rows) == sorted(sizes)
+    threshold = strict_json(done / "metrics.json")["mdps"]["decision_threshold"]
+    for row in rows:
+        path, score = pathlib.PurePath(row["path"]), float(row["score"])
+        assert row["defect"] == path.parts[1] and row["flagged"] == str(int(score > threshold))
+        with Image.open(done / "maps" / "part" / path.with_suffix(".tiff")) as image:
+            pixels = np.asarray(image)
+        assert pixels.shape == sizes[row["path"]][::-1] and pixels.dtype == np.float32 and np.isfinite(pixels).all()
+        if pixels.shape == (16, 16):  # not resized, so its maximum is the score
+            assert pixels.max() == pytest.approx(score, rel=1e-6)
+        else:
+            assert pixels.max() <= score * (1 + 1e-6)
+
+
+def test_the_metrics_are_strict_json_and_agree_with_the_scores(done):
+    metrics = strict_json(done / "metrics.json")
+    assert metrics.keys() == {"mdps", "guided", "reconstruction", "rules", "rules_except", "mask_threshold"}
+    assert (metrics["rules"], metrics["rules_except"]) == ("paper", "")
+    good, bad = ([float(row["score"]) for row in read_scores(done) if (row["defect"] == "good") == kind] for kind in (True, False))
+    pairs = [(b > g) + 0.5 * (b == g) for b in bad for g in good]
+    assert metrics["mdps"]["image_auroc"] == pytest.approx(np.mean(pairs))
+
+
+def test_a_score_at_the_threshold_is_not_flagged(tmp_path):
+    """And both are compared in float64, where the 0.1 of float32 exceeds 0.1."""
+    items = [Item(pathlib.Path(f"{name}.png"), f"test/good/{name}", "good", None) for name in "abc"]
+    for threshold, flagged in ((0.5, "001"), (0.1, "111")):
+        run_folder.write_scores(tmp_path / "scores.csv", items, np.array([0.1, 0.5, 0.6], np.float32), threshold)
+        assert "".join(row["flagged"] for row in read_scores(tmp_path)) == flagged
+
+
+# The same again
+
+
+def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(done, call, tmp_path, no_report, results, capsys):
+    assert call("--out", tmp_path / "again") == 0
+    assert results(tmp_path / "again") == results(done)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"run folder: {tmp_path / 'again'}" and lines[-1] == f"report: {tmp_path / 'again' / 'report.html'}"
+    assert [line.split()[0] for line in lines[2:-1]] == ["mdps", "guided", "reconstruction"]
+    assert f"{strict_json(done / 'metrics.json')['mdps']['image_auroc']:.4f}" in lines[2]
+    assert call("--out", tmp_path / "other", "--seed", 1) == 0
+    other = results(tmp_path / "other")
+    assert not [name for name, content in results(done).items() if other[name] == content]
+
+
+def test_the_weights_of_a_run_give_its_scores_and_a_report_without_training(done, call, tmp_path, results, monkeypatch):
+    monkeypatch.setattr(pipeline, "train", None)
+    assert call("--out", tmp_path / "loaded", "--weights", done / "checkpoint.npz") == 0
+    loaded, trained = results(tmp_path / "loaded"), results(done)
+    assert trained.keys() - loaded.keys() == {"checkpoint.npz", "train.csv"}
+    assert [name for name, content in loaded.items() if trained[name] != content] == ["config.json"]
+    assert (tmp_path / "loaded" / "report.html").is_file()
+    missing = {path.name for path in (done / "figures").iterdir()} - {path.name for path in (tmp_path / "loaded" / "figures").iterdir()}
+    assert missing == {"loss.png"}
+
+
+def test_the_thresholds_do_not_know_the_sizes(done, call, tmp_path, with_others, no_report):
+    assert call("--data", with_others("*.*"), "--out", tmp_path / "out") == 0
+    before, after = (strict_json(folder / "metrics.json") for folder in (done, tmp_path / "out"))
+    assert before["mask_threshold"] == after["mask_threshold"]
+    assert before["mdps"]["decision_threshold"] == after["mdps"]["decision_threshold"]
+    assert before["mdps"]["good_difference"] != after["mdps"]["good_difference"]
+
+
+# The authors' rules and settings
+
+
+@pytest.fixture(scope="module")
+def released(place, call):
+    """The folder of a complete run by the released rules, without a report, and the Result that a report would show."""
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "write_report", lambda folder, result: shown.append(result))
+        assert call("--rules", "released", "--out", place / "released") == 0
+    return place / "released", shown[0]
+
+
+def test_the_centre_is_judged_and_shown_and_maps_are_written_whole(released):
+    """Row 12, on MVTec's layout: 14 of 16 pixels a side; the paper's side judges all."""
+    folder, result = released
+    assert result.images.shape == (5, 14, 14, 3) and result.detection.mdps.anomaly.shape == (5, 14, 14)
+    assert [None if truth is None else truth.shape for truth in result.truths].count((14, 14)) == 4
+    rust = next(row for row in read_scores(folder) if row["defect"] == "rust")
+    with Image.open(folder / "maps/part/test/rust/000.tiff") as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (16, 16) and pixels[1:15, 1:15].max() == pytest.approx(float(rust["score"]), rel=1e-6)
+
+
+def test_masks_are_resized_by_either_rule(place, quick_settings, tmp_path):
+    """Row 12: the 20 x 28 image's mask has 6 x 6 pixels; bilinearly all that it touches counts."""
+    settings = quick_settings | {"data": str(place / "data"), "category": "part"}
+    paper, authors, excepted = (
+        images.read_images(config.make_config(settings, rules=rules, rules_except=rows), tmp_path / "out").truths[0]
+        for rules, rows in (("paper", ""), ("released", ""), ("paper", "judging"))
+    )
+    assert (paper.shape, authors.shape) == ((16, 16), (14, 14))
+    assert authors.sum() > paper.sum() and not (paper[1:15, 1:15] & ~authors).any() and (authors == excepted).all()
+
+
+def test_the_test_set_sets_the_released_threshold_and_the_metrics_say_by_which_rules(released, call, tmp_path, with_others, no_report):
+    folder, result = released
+    metrics = strict_json(folder / "metrics.json")
+    assert metrics["rules"] == "released" and metrics["mask_threshold"] == result.detection.mask_threshold > 0
+    assert call("--rules", "released", "--data", with_others("rust/*"), "--out", tmp_path / "out") == 0
+    other = strict_json(tmp_path / "out/metrics.json")
+    assert other["mask_threshold"] != metrics["mask_threshold"]
+    assert other["mdps"]["decision_threshold"] != metrics["mdps"]["decision_threshold"]
+
+
+@pytest.mark.parametrize("settings, threshold", [({"masked": False}, None), ({"rules": "released", "mask_threshold": 0.02}, 0.02)], ids=str)
+def test_a_run_without_a_mask_or_with_a_fixed_threshold_ends_too(settings, threshold, place, call, tmp_path):
+    (tmp_path / "quick.json").write_text(json.dumps(json.loads((place / "quick.json").read_text()) | settings))
+    assert call("--config", tmp_path / "quick.json", "--out", tmp_path / "out") == 0
+    metrics = strict_json(tmp_path / "out/metrics.json")
+    assert metrics["mask_threshold"] == threshold
+    same = metrics["guided"] == {name: value for name, value in metrics["mdps"].items() if name in metrics["guided"]}
+    assert same == (threshold is None)
+
+
+@pytest.mark.parametrize("drawn", [False, True], ids=["data", "synthetic"])
+def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatch):
+    monkeypatch.setattr(pipeline, "calibrate", None)
+    written, write_json = [], run_folder.write_json
+    monkeypatch.setattr(run_folder, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
+    with pytest.raises(TypeError):
+        run.main([] if drawn else ["--data", str(place / "data"), "--category", "part"])
+    assert written == ["config.json"]
+
+
+# Broken off
+
+
+@pytest.mark.parametrize("stage", ["train", "calibrate", "detect", "write_json", "write_scores", "write_maps"])
+def test_a_run_broken_off_at_any_stage_ends_with_the_same_bytes(stage, done, call, tmp_path, no_report, results, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, stage, interrupted)
+        assert call("--out", tmp_path / "out") == 130
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1].startswith("mdps_ref: interrupted; ") and "--resume" in shown.err
+    assert f"run folder: {tmp_path / 'out'}" in shown.out
+    assert run.main(["--out", str(tmp_path / "out"), "--resume"]) == 0
+    assert results(tmp_path / "out") == results(done)
+
+
+@pytest.mark.kernels_as_they_are  # the other process has the table
+def test_a_run_killed_in_the_middle_of_training_ends_with_the_same_bytes(place, call, tmp_path, no_report, results):
+    """A real process and a real SIGKILL, as soon as the first of ten checkpoints is there."""
+    quick = json.loads((place / "quick.json").read_text()) | {"train_steps": 30, "checkpoint_every": 3}
+    (tmp_path / "longer.json").write_text(json.dumps(quick))
+    arguments = ["--data", str(place / "data"), "--category", "part", "--config", str(tmp_path / "longer.json")]
+    killed, checkpoint = tmp_path / "killed", tmp_path / "killed" / "checkpoint.npz"
+    command = [sys.executable, "-m", "mdps_ref.run", *arguments, "--out", str(killed)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < load_checkpoint(checkpoint)[1]["step"] < 30
+    assert run.main([*arguments, "--out", str(killed), "--resume"]) == 0
+    assert run.main([*arguments, "--out", str(tmp_path / "unbroken")]) == 0
+    assert results(killed) == results(tmp_path / "unbroken")
+    assert not list(killed.rglob("*.part"))
+
+
+def test_a_run_that_has_ended_can_be_resumed_and_stays_as_it_was(done, tmp_path, no_report, contents, monkeypatch):
+    shutil.copytree(done, tmp_path / "out")
+    monkeypatch.setattr("mdps_ref.job.train.train_step", None)
+    assert run.main(["--out", str(tmp_path / "out"), "--resume", "--seed", "0", "--image-size", "16"]) == 0
+    assert contents(tmp_path / "out") == contents(done)
+
+
+def test_without_arguments_a_synthetic_set_is_drawn_and_judged(small_synthetic, contents, capsys):
+    assert run.main([]) == 0
+    assert "report: runs/washer-32/report.html" in capsys.readouterr().out.replace(os.sep, "/")
+    found = contents(small_synthetic)
+    assert {*SAME_BYTES, "report.html"} <= found.keys()
+    drawn = {name.removeprefix("synthetic/washer/") for name in found if name.startswith("synthetic/washer/test/")}
+    assert drawn == {row["path"] for row in read_scores(small_synthetic)} and len(drawn) == 6
+    assert json.loads(found["config.json"])["data"] == ""
+
+
+def test_a_drawing_broken_off_can_be_resumed(small_synthetic, no_report, results, monkeypatch):
+    draw_all = images.write_category
+
+    def interrupted(*args, **counts):
+        draw_all(*args, **counts | {"test_good": 0})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "write_category", interrupted)
+        assert run.main([]) == 130
+    assert run.main(["--out", str(small_synthetic), "--resume"]) == 0
+    assert run.main(["--out", "unbroken"]) == 0
+    assert results(small_synthetic) == results(pathlib.Path("unbroken"))
