@@ -9,7 +9,7 @@ from mdps_ref.backend import array_module, to_device, to_host
 def check_pullback(f, args, *, seed=0, step=1e-6, tolerance=1e-6):
     """Compare the pullbacks of f with central differences, for one random cotangent.
 
-    A cotangent of ones is blind to everything that sums to zero: a softmax with the pullback 0 passes. A random cotangent is not.
+    With a cotangent of ones, errors that sum to zero cancel: a softmax with the pullback 0 passes. With a random cotangent they do not.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def check_pullback(f, args, *, seed=0, step=1e-6, tolerance=1e-6):
     seed : int
         Of the cotangent.
     step, tolerance : float
-        The step of the differences, and the largest error that passes, relative to the largest slope, or to 1 if that is smaller.
+        The step of the differences, and the largest allowed error, as a part of max(1, largest slope).
 
     Returns
     -------

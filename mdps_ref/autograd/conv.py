@@ -1,7 +1,7 @@
 """Convolution and its pullbacks: one product for each offset of the kernel, and their sum.
 
-For the offset (i, j) every output pixel reads the one pixel of the image that lies (i, j) from the corner of its patch. All these pixels
-form a window of the padded image, a view. So a K x K convolution is K * K products of windows, and no array of all patches is made.
+At offset (i, j) every output pixel reads one pixel of the image: entry (i, j) of its patch. All these pixels form a window of the padded
+image, a view. So a K x K convolution is K * K products of windows, and no array of all patches is made.
 """
 
 import numpy as np

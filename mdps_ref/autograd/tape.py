@@ -20,7 +20,7 @@ REPLACEMENTS = contextvars.ContextVar("replacements", default=None)  # set by `k
 
 
 class Node:
-    """How an array was made, without the array itself, so that memory which no pullback needs can be freed.
+    """How an array was made.  It does not hold the array, so memory that no pullback needs can be freed.
 
     parents: the Nodes of the wrapped arguments.  pullback(g): the cotangent of each parent in turn.  marks: see `_marks`.
     """
@@ -74,8 +74,9 @@ def primitive(*pullbacks, domain=(-2.0, 2.0)):
     Parameters
     ----------
     *pullbacks : one for each positional argument
-        Written `lambda y, *args, **settings: lambda g: ...`; None for an argument that has no gradient. The outer function runs with
-        the forward pass, so the inner one keeps alive only the arrays that it names. Broadcasting is undone for all primitives alike.
+        Written `lambda y, *args, **settings: lambda g: ...`; None for an argument that has no gradient. The outer lambda runs
+        during the forward pass. The inner lambda runs later, and keeps only the arrays in memory that it uses. Broadcasting is undone
+        for all primitives alike.
     domain : (float, float)
         The interval from which the tests draw arguments.
 

@@ -100,7 +100,7 @@ def visited_timesteps(start, stride):
 
     Equation
     --------
-    E02 : the network is called at T, T - stride, T - 2 stride, ... >= 0; behind them stands -1, the clean image
+    E02 : the network is called at T, T - stride, T - 2 stride, ... >= 0; the list ends with -1, the clean image
 
     Examples
     --------

@@ -28,7 +28,8 @@ def posterior_score(eps, gradient, weight, alpha_bar_t):
     gradient : array, (N, H, W, C)
         The gradient of the misfit to x_t.
     weight : float
-        Of the squared norm: 1 / (2 sigma^2) for an observation of deviation sigma. Of the norm: w stands for a variance of norm / w.
+        Of the squared norm: 1 / (2 sigma^2) for an observation of deviation sigma. With the norm as misfit, a weight w acts
+        like a variance of norm / w of the observation.
     alpha_bar_t : float
 
     Returns
@@ -140,8 +141,8 @@ def twice_residual(residual):
 def moment_matched_gradient(predict_noise, x_t, t, y, mask, variance, alpha_bar_t, iterations=3):
     """Predicted noise, and the gradient of a likelihood that keeps the variance of x0_hat, which DPS drops.
 
-    V_t g = (1 - alpha_bar_t) / sqrt(alpha_bar_t) J_t^T g, where J_t is the slope of x0_hat, so each step of conjugate gradients costs
-    one pullback. If images are Gaussian, enough steps guide to E[eps | x_t, y] exactly, Eq. (10) included. A trained network's J_t is
+    V_t g = (1 - alpha_bar_t) / sqrt(alpha_bar_t) J_t^T g, where J_t is the slope of x0_hat. So each step of conjugate gradients costs one
+    pullback. If images are Gaussian, enough steps guide to E[eps | x_t, y] exactly, Eq. (10) included. A trained network's J_t is
     only nearly symmetric, so stop early.
 
     Parameters
@@ -162,7 +163,7 @@ def moment_matched_gradient(predict_noise, x_t, t, y, mask, variance, alpha_bar_
     Equation
     --------
     E10 : the gradient to x_t of -log N(y; x0_hat(x_t), V_t + R), where V_t = Cov[x_0 | x_t], and R is the variance of y on suspected
-        pixels and 0 on normal ones
+        pixels and 0 on normal pixels
 
     References
     ----------
@@ -284,8 +285,8 @@ GUIDES = {"norm": norm_guide, "squared_norm": squared_norm_guide, "moment_matche
 def guidance_weight(strength, shape):
     """Weight w of the norm's gradient for a strength without units.
 
-    That gradient has a length of about 1 at every image size, and the noise that it is added to one of about sqrt(H W C). So one
-    strength means the same at every size.
+    The gradient has a length of about 1 at every image size, the noise a length of about sqrt(H W C). So one strength means the same
+    at every size.
 
     Parameters
     ----------

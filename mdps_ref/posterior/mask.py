@@ -26,7 +26,7 @@ def mask_threshold(good_maps, share):
 
     Equation
     --------
-    E14 : the threshold is the map value that the given share of the pixels of held-out good images exceeds
+    E14 : the threshold is the (1 - share) quantile of the maps of held-out good images
     """
     if not len(good_maps) or not 0 <= share <= 1:
         raise ValueError(f"a mask threshold needs held-out good maps and a share in 0 .. 1, got {len(good_maps)} maps and share {share}")

@@ -130,7 +130,7 @@ def posterior_samples(chain, y, mask, names, numbers, seed, stream):
     Parameters
     ----------
     chain : callable
-        chain(y, mask, draw) -> x_0. It gets every image n times, so it makes its denoiser from the y that it is given.
+        chain(y, mask, draw) -> x_0. It receives each image n times, so it must make its denoiser from its own argument y.
     y : array, (N, H, W, C)
     mask : array, (N, H, W, 1), or None
     names : list of str, N

@@ -103,7 +103,7 @@ def released_timesteps(start, stride):
 
     Equation
     --------
-    E02 : (released code) the network is called at the multiples of the stride below T, downwards; behind them stands -1
+    E02 : (released code) the network is called at the multiples of the stride below T, downwards; the list ends with -1
 
     Examples
     --------

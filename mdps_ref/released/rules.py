@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mdps_ref.data.images import bilinear_mask, nearest_mask
 from mdps_ref.diffusion.schedule import visited_timesteps
 from mdps_ref.errors import InputError
-from mdps_ref.posterior.guidance import GUIDES, guidance_weight, norm_guide
+from mdps_ref.posterior.guidance import GUIDES, guidance_weight
 from mdps_ref.posterior.sampler import mdps_chain, posterior_samples
 from mdps_ref.released import chain as released
 from mdps_ref.scoring.difference import fuse
@@ -91,7 +91,7 @@ class Row(NamedTuple):
 ROWS = {
     "guidance": Row(
         1,
-        "guidance by the norm (default), by the squared norm (as printed), or moment-matched, which keeps the variance that both drop",
+        "guidance by the norm (default), by the squared norm (as printed), or moment-matched; only the last keeps the variance of x0_hat",
         "guidance by the norm",
         {"other_guides": {name: guide for name, guide in GUIDES.items() if name != "norm"}},
         {"other_guides": {}},
@@ -99,8 +99,8 @@ ROWS = {
     "norm": Row(
         2,
         "one norm an image",
-        "one norm over the batch: guidance shrinks as 1 / sqrt(batch)",
-        {"norm_guide": norm_guide, "sample": posterior_samples},
+        "one norm for the whole batch, so guidance weakens as 1 / sqrt(batch size)",
+        {"norm_guide": GUIDES["norm"], "sample": posterior_samples},
         {"norm_guide": released.batch_norm_guide, "sample": released.one_sample_a_batch},
     ),
     "strength": Row(
@@ -127,14 +127,14 @@ ROWS = {
     "normal_pixels": Row(
         6,
         "Eq. (10): on normal pixels the chain ends at the test image exactly",
-        "normal pixels are replaced by the test image under one noise, and agree only roughly",
+        "before each call normal pixels are replaced by the noised test image (the same noise each time); the result agrees only roughly",
         {"chain": mdps_chain},
         {"chain": released.released_chain},
     ),
     "start": Row(
         7,
         "the first network call is at the timestep that the start is noised to",
-        "the first network call is up to one stride below it",
+        "the first network call is at the largest multiple of the stride below the start",
         {"timesteps": visited_timesteps, "lowest_start": 0},
         {"timesteps": released.released_timesteps, "lowest_start": 1},
     ),
@@ -148,7 +148,7 @@ ROWS = {
     "judging": Row(
         12,
         "whole maps are judged; true masks are resized to their nearest neighbours",
-        "of MVTec AD the central 224 of 256 pixels are judged; true masks are resized bilinearly, and then all above 0 counts",
+        "of MVTec AD the central 224 of 256 pixels are judged; true masks are resized bilinearly, and every pixel above 0 counts",
         {"judged_share": {"mvtec": 1.0, "btad": 1.0}, "shrink_mask": nearest_mask},
         {"judged_share": {"mvtec": 224 / 256, "btad": 1.0}, "shrink_mask": bilinear_mask},
     ),
