@@ -80,5 +80,6 @@ def test_good_images_are_chosen_first_and_every_kind_of_defect(fake_result):
         assert kinds == sorted(kinds, key=lambda kind: (kind != "good", kind))
     assert choose_images(result, 8) == [5, 6, 0, 1, 2, 14, 15, 16]
     assert choose_images(result, 2) == [0, 14]
+    assert [defects[i] for i in choose_images(result, 12)].count("good") == 3
     assert choose_images(dataclasses.replace(result, defects=["good"] * 3), 12) == [0, 1, 2]
     assert choose_images(dataclasses.replace(result, defects=["rust"] * 20), 12) == list(range(12))

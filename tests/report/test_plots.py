@@ -49,9 +49,10 @@ def test_curves_carry_the_areas_and_stop_where_pro_stops(fake_result):
         texts = [text.get_text() for text in axes.get_legend().get_texts()]
         assert [text.rpartition(" ")[2] for text in texts] == [f"{result.metrics[chain][metric]:.3f}" for chain in CHAINS]
     assert figure.axes[2].get_xlim() == (0, 0.3)
-    lines = {line.get_label().partition(":")[0]: line for line in figure.axes[1].lines}
-    x, y = lines["MDPS"].get_data()
-    assert np.trapezoid(y, x) == pytest.approx(result.metrics["mdps"]["pixel_auroc"], abs=1e-3)
+    lines = {line.get_label().partition(":")[0]: line.get_data() for line in figure.axes[1].lines}
+    for key, chain in CHAINS.items():
+        x, y = lines[chain.name]
+        assert np.trapezoid(y, x) == pytest.approx(result.metrics[key]["pixel_auroc"], abs=1e-3)
 
 
 def test_without_a_mask_no_chain_is_drawn_twice(fake_result):
