@@ -1,4 +1,4 @@
-"""Every tutorial runs from a fresh kernel without an error, within its time in the gate, and is committed executed."""
+"""Every tutorial runs from a fresh kernel without an error, and is committed executed. The gate limits its CPU time too."""
 
 import os
 import pathlib
@@ -9,18 +9,16 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parents[1] / "tutorials"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-CPU_SECONDS = 180  # of all threads: 90 seconds on two cores. The slowest notebook needs about 55.
-COUNT = nbformat.v4.new_code_cell("import time\nprint(time.process_time())")
+LIMIT = float(os.environ.get("TUTORIAL_CPU_SECONDS", "inf"))  # .ci/run sets it
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_afresh_and_in_the_gate_within_its_cpu_seconds(path):
-    """CPU seconds do not grow when other programs keep the machine busy. Only .ci/run sets MDPS_REF_GATE."""
+def test_it_runs_afresh_within_its_cpu_time(path):
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(COUNT)
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
-    assert "MDPS_REF_GATE" not in os.environ or float(notebook.cells[-1].outputs[0].text) < CPU_SECONDS
+    notebook.cells.append(nbformat.v4.new_code_cell("import time; print(time.process_time())"))  # of the kernel, all threads together
+    nbclient.NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    assert float(notebook.cells[-1].outputs[0].text) < LIMIT
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
