@@ -84,7 +84,7 @@ def gallery(result, chosen):
         _outline(axes[-1], result.truths[index])
         _label_row(axes[0], result, index)
     _add_headings(figure, rows[0], columns, height)
-    _add_colour_bar(figure, rows[-1][:4], height, heat, HEAT, "anomaly map (square-root scale), the same for all images and both chains")
+    _add_colour_bar(figure, rows[-1][:4], height, heat, HEAT, "anomaly map, one square-root scale for all pictures")
     if result.config.samples > 1:
         _add_colour_bar(figure, rows[-1][4:], height, spread, SPREAD, "spread of the anomaly map over the samples")
     return figure

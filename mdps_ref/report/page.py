@@ -148,8 +148,8 @@ def _how_drawn(config):
         )
     start = f", from timestep {config.guided_start}," if config.guided_start != config.mdps_start else ""
     return (
-        f"Pixels that look normal are led back to the test image; suspected pixels are drawn anew. {bright} Two other chains are shown for "
-        f"comparison. Reconstruction draws every pixel anew, without guidance. The guided chain{start} draws every pixel anew too, but "
+        f"MDPS leads pixels that look normal back to the test image, and draws suspected pixels anew. {bright} Two other chains are shown "
+        f"for comparison. Reconstruction draws every pixel anew, without guidance. The guided chain{start} draws every pixel anew too, but "
         "guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected."
     )
 

@@ -39,7 +39,7 @@ def differences(result):
             1.02, height, _comparison(key, result.metrics), transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, color=INK
         )
     axes.axvline(GREY_LEVEL, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.text(GREY_LEVEL, -0.72, "one of 256 grey levels", ha="center", va="bottom", fontsize=8.5, color=GOOD_COLOUR)
+    axes.text(GREY_LEVEL, -0.72, "one grey level (of 256)", ha="center", va="bottom", fontsize=8.5, color=GOOD_COLOUR)
     for x, text, colour in ((0.30, "◆ good images", GOOD_COLOUR), (0.55, "◆ inside defects", DEFECT_COLOUR)):
         axes.annotate(text, (x, 1), (0, 17), xycoords="axes fraction", textcoords="offset points", color=colour, weight="bold")
     largest = max(2, 1.5 * axes.dataLim.xmax)  # x_0 of a network that is hardly trained may leave [-1, 1]
@@ -52,7 +52,8 @@ def differences(result):
 
 def _draw_strip(axes, values, height, colour):
     """Draw a faint dot for each image."""
-    axes.plot(np.maximum(values, SMALLEST), np.full(len(values), height), "o", color=colour, markersize=5, alpha=0.25, markeredgewidth=0)
+    dot = {"marker": "o", "markersize": 5, "markeredgewidth": 0, "alpha": 0.25, "linestyle": "", "clip_on": False}
+    axes.plot(np.maximum(values, SMALLEST), np.full(len(values), height), color=colour, **dot)
 
 
 def _draw_means(axes, metrics, height):
@@ -146,7 +147,7 @@ def _mark_threshold(upper, lower, threshold):
     for axes in (upper, lower):
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), zorder=0)
     place = {"xycoords": ("data", "axes fraction"), "xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    upper.annotate(f"threshold {threshold:.3f}, flagged above", (threshold, 1), color=INK, fontsize=9, **place)
+    upper.annotate(f"threshold {threshold:.3f} (scores above it are flagged)", (threshold, 1), color=INK, fontsize=9, **place)
 
 
 def curves(result):
