@@ -13,13 +13,13 @@ from mdps_ref.weights.state_dict import write_state_dict
 
 
 def main(argv=None):
-    """Run the command line `argv`; return its exit status, 2 after one line on standard error."""
+    """Run the command line `argv`; return its exit status: 0, or 2 after an error, told in one line on standard error."""
     args = parser().parse_args(argv)
     return exit_status(lambda: print(f"{args.out}: for a network of {released_settings(export(args.checkpoint, args.out))}"))
 
 
 def parser():
-    """The command line."""
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.export",
         description="Write the moving average of a checkpoint's weights as the state dict that the authors' trainer writes: PyTorch's zip "
@@ -34,9 +34,24 @@ def parser():
 
 
 def export(path, out):
-    """Write the weights of the checkpoint `path` to `out` under the authors' names; return the network's config.
+    """Write the moving average of a checkpoint's weights under the authors' names.
 
-    Raises: InputError if `out` exists or cannot be written, `path` is no checkpoint, or their code cannot run its network.
+    Parameters
+    ----------
+    path : path-like
+        The checkpoint.npz of a run folder.
+    out : path-like
+        The .pth file to write.
+
+    Returns
+    -------
+    UNetConfig
+        The network's config.
+
+    Raises
+    ------
+    InputError
+        If `out` exists or cannot be written, `path` is no checkpoint, or the authors' code cannot run its network.
     """
     if pathlib.Path(out).exists():
         raise InputError(f"{out}: is there already; give another name, or remove it")
@@ -55,7 +70,7 @@ def export(path, out):
 
 
 def released_settings(network):
-    """A network's config under the names of the authors' settings."""
+    """Return a network's config, as text, under the names of the authors' settings."""
     settings = {
         "img_size": network.image_size,
         "base_channels": network.base_channels,

@@ -31,7 +31,13 @@ SUMMARY = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_dif
 
 
 def main(argv=None):
-    """Run the command line `argv`; return its exit status: 0, 2 after one line on standard error, 130 if interrupted."""
+    """Run the command line `argv`.
+
+    Returns
+    -------
+    int
+        The exit status: 0; 2 after an error, told in one line on standard error; 130 if interrupted.
+    """
     args = parser().parse_args(argv)
     try:
         return exit_status(run_and_print, args)
@@ -44,14 +50,14 @@ def main(argv=None):
 
 
 def run_and_print(args):
-    """Do what was asked for, and print the metrics and where the report is."""
+    """Do the run that the parsed `args` ask for; print its metrics and where its report is."""
     result, folder = run(args)
     print(summary(result.metrics))
     print(f"report: {folder / 'report.html'}")
 
 
 def parser():
-    """Return the command line. A flag that sets a setting has no default here, so that only what was given counts."""
+    """Return the parser of the command line. A flag that sets a setting has no default here, so that only a given flag counts."""
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.run",
         description="Find and locate defects: train a diffusion model on good images, sample what each test image would be without its "
@@ -78,9 +84,11 @@ def parser():
         "--rules", choices=CHOICES["rules"], help="follow the paper, or the authors' code where the two differ (default: paper)"
     )
     features = p.add_argument_group("features")
-    features.add_argument("--features", choices=CHOICES["features"], help="what compares images (default: unet, the network itself)")
-    features.add_argument("--feature-weights", metavar="FILE", help="the file of their weights (default: in the folder weights)")
-    features.add_argument("--feature-layers", metavar="NAMES", help="its layers, with commas between (default: by features)")
+    features.add_argument(
+        "--features", choices=CHOICES["features"], help="the features that are compared (default: unet, the network's own)"
+    )
+    features.add_argument("--feature-weights", metavar="FILE", help="file of the extractor's weights (default: in the folder weights)")
+    features.add_argument("--feature-layers", metavar="NAMES", help="layers of the extractor, commas between (default: by features)")
     running = p.add_argument_group("run")
     running.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
     running.add_argument(
@@ -88,25 +96,38 @@ def parser():
     )
     running.add_argument("--preset", metavar="NAME", help="the authors' settings for a category, such as released/mvtec/bottle")
     running.add_argument(
-        "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; it wins over --preset, flags over both"
+        "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; merge: --preset < --config < flags"
     )
     running.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
     return p
 
 
 def run(args):
-    """Do what the parsed `args` ask for; return the Result and the run folder.  Raises InputError for what the user has to mend."""
+    """Do the run that the parsed `args` ask for.
+
+    Returns
+    -------
+    result : Result
+        What the report shows.
+    folder : Path
+        The run folder.
+
+    Raises
+    ------
+    InputError
+        If a flag, a file or an image cannot be used.
+    """
     xp = find_backend(args.backend)
     config = requested_config(args)
     folder = open_run_folder(args.out, args.resume, f"{config.category}-{config.image_size}")
     outcome = run_job(config, folder, xp, args.resume)
-    items = outcome.images.items
+    images = outcome.images
     result = Result(
         config=config,
-        images=centre_crop(outcome.images.test, outcome.images.side),
-        names=[item.name for item in items],
-        defects=[item.defect for item in items],
-        truths=outcome.images.truths,
+        images=centre_crop(images.test, images.side),
+        names=images.test_names,
+        defects=[item.defect for item in images.items],
+        truths=images.truths,
         detection=outcome.detection,
         held_out_scores=outcome.held_out_scores,
         metrics=outcome.metrics,
@@ -119,9 +140,14 @@ def run(args):
 
 
 def requested_config(args):
-    """Return the Config that the command line asks for.  Merge: network defaults < --preset < --config < flags.
+    """Return the Config that the command line asks for. Merge: network defaults < --preset < --config < flags.
 
-    With --resume the settings are the run's own; a setting given now that differs from the run's is an InputError.
+    With --resume the settings are the run's own.
+
+    Raises
+    ------
+    InputError
+        If a flag lacks another one that it needs, or a setting given now differs from that of the run to resume.
     """
     given = read_settings(args.config) if args.config else {}
     given |= {name: getattr(args, name) for name in SETTING_FLAGS if getattr(args, name) is not None}

@@ -57,8 +57,9 @@ class Detector:
 
     Examples
     --------
-    detector = Detector.calibrated(weights, good_images, config)
-    print(detector.score(images).score)
+    >>> detector = Detector.calibrated(weights, good_images, config)  # doctest: +SKIP
+    >>> detector.score(images).flagged  # doctest: +SKIP
+    array([False,  True])
     """
 
     weights: dict

@@ -39,7 +39,7 @@ def test_a_detector_gives_what_calibrate_and_detect_give(detector, weights, imag
 
 def test_a_detector_compares_what_your_extractor_finds(weights, images, quick_config):
     dull = mdps_ref.Detector.calibrated(weights, images, quick_config(pixel_weight=0.0), features=lambda images: [0 * images + 1])
-    assert not dull.score(images).anomaly.any()
+    assert dull.mask_threshold == dull.decision_threshold == 0 and not dull.score(images).anomaly.any()
 
 
 WRONG = {
