@@ -280,6 +280,9 @@ def test_a_batch_is_batch_size_images_in_their_order(chain, chains, images, quic
         assert_close(getattr(together, field.name), np.concatenate([getattr(part, field.name) for part in parts]))
     other = np.concatenate([images[:1], 5 * images[2:3]])  # another neighbour of the first image, one that fits worse
     assert differ(chains(config, chain, other), together)
+    two = chains(known(quick_config, samples=2), chain)  # a batch is one sample of each image
+    assert_close(two.x_0, together.x_0)
+    assert_close(abs(two.anomaly - together.anomaly), two.spread)
 
 
 def test_a_map_depends_on_its_batch_even_where_its_sample_does_not(chains, images, quick_config):
@@ -290,12 +293,6 @@ def test_a_map_depends_on_its_batch_even_where_its_sample_does_not(chains, image
         among, alone = chains(config, "guided", two), chains(config, "guided", two[:1])
         assert_close(among.x_0[0], alone.x_0[0])
         assert (abs(among.anomaly[0] - alone.anomaly[0]).max() < ROUNDING) == same
-
-
-def test_one_sample_of_each_image_is_a_batch(chains, quick_config):
-    one, two = (chains(known(quick_config, samples=n), "guided") for n in (1, 2))
-    assert_close(two.x_0, one.x_0)
-    np.testing.assert_allclose(abs(two.anomaly - one.anomaly), two.spread, atol=ROUNDING)
 
 
 def test_the_released_mask_follows_the_test_set_and_is_used_on_held_out_images(make_model, images, quick_config):

@@ -21,19 +21,16 @@ def requested(*arguments):
 # Settings
 
 
-def test_flags_win_over_the_config_file_and_that_over_the_preset(tmp_path):
+def test_flags_win_over_the_config_file_and_that_over_the_preset_which_needs_data(tmp_path, fails_with):
     (tmp_path / "mine.json").write_text('{"pixel_weight": 3.0, "samples": 2}')
     made = requested("--preset", "released/mvtec/cable", "--config", tmp_path / "mine.json", "--samples", 4, "--data", "there")
     assert (made.category, made.rules, made.pixel_weight, made.samples, made.mask_lambda) == ("cable", "released", 3.0, 4, 0.19)
     assert requested("--preset", "released/btad/02", "--data", "there", "--category", "two").category == "two"
     assert requested("--preset", "released/btad/02", "--category", "washer").data == ""
-    made = requested("--features", "resnet18", "--feature-weights", "r.pth", "--feature-layers", "layer1")
-    assert (made.features, made.feature_layers) == ("resnet18", "layer1") and pathlib.Path(made.feature_weights).is_absolute()
-
-
-def test_a_preset_without_data_is_told_what_it_needs(fails_with):
     with fails_with("released/btad/02", "--data"):
         requested("--preset", "released/btad/02")
+    made = requested("--features", "resnet18", "--feature-weights", "r.pth", "--feature-layers", "layer1")
+    assert (made.features, made.feature_layers) == ("resnet18", "layer1") and pathlib.Path(made.feature_weights).is_absolute()
 
 
 @pytest.mark.parametrize("flags, file", [([], {}), (["--rules", "paper"], {}), ([], {"rules_except": "norm"})], ids=str)
