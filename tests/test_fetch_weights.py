@@ -2,7 +2,7 @@
 
 import hashlib
 import http.server
-import importlib.util
+import importlib
 import pathlib
 import re
 import socket
@@ -14,16 +14,12 @@ from mdps_ref.nn.resnet import RESNETS
 from mdps_ref.scoring.features import EXTRACTORS, make_features
 
 BODY = bytes(range(256)) * 8000  # two pieces
-SCRIPT = pathlib.Path(__file__).parents[1] / "data_scripts" / "fetch_weights.py"
 
 
 @pytest.fixture
 def script():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("fetch_weights", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("fetch_weights")
 
 
 @pytest.fixture

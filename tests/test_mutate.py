@@ -1,15 +1,10 @@
 """The table of mutants: no unknown id is passed over, and tests that could not run are no evidence."""
 
-import importlib.util
-import pathlib
 import subprocess
 import sys
 
+import mutate
 import pytest
-
-spec = importlib.util.spec_from_file_location("mutate", pathlib.Path(__file__).with_name("mutate.py"))
-mutate = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(mutate)
 
 
 def test_every_line_to_break_is_there():

@@ -1,7 +1,6 @@
 """The command that shrinks a checkpoint to the weights of the tutorials."""
 
-import importlib.util
-import pathlib
+import importlib
 
 import numpy as np
 import pytest
@@ -9,16 +8,11 @@ import pytest
 from mdps_ref.job.train import load_weights, save_training, start_training
 from mdps_ref.weights.checkpoint import load_checkpoint
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "data_scripts" / "tutorial_weights.py"
-
 
 @pytest.fixture
 def main():
     """The script's main(argv)."""
-    spec = importlib.util.spec_from_file_location("tutorial_weights", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main
+    return importlib.import_module("tutorial_weights").main
 
 
 def test_the_moving_average_comes_back_in_half_precision(main, tmp_path, quick_config):

@@ -1,17 +1,13 @@
 """MobileNet v1: its features against a twin with separate batch norms, and the real weights if they are there."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
+import small_networks
 
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features, mobilenet_layers
-
-spec = importlib.util.spec_from_file_location("small_networks", pathlib.Path(__file__).with_name("small_networks.py"))
-small_networks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(small_networks)
 
 WIDTHS = (4, 6, 5, 7, 4, 6, 8, 5, 6, 7, 4, 5, 6, 8)
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "weights" / "mobilenet_v1_1.0_224.npz"

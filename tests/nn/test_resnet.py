@@ -1,17 +1,11 @@
 """ResNets: their architecture from a state dict, and their features against a twin with separate batch norms."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
+import small_networks
 
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.nn.resnet import LAYERS, RESNETS, architecture, check_architecture, fold_resnet, resnet_features, resnet_layers
-
-spec = importlib.util.spec_from_file_location("small_networks", pathlib.Path(__file__).with_name("small_networks.py"))
-small_networks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(small_networks)
 
 BASIC = small_networks.resnet_shapes("BasicBlock", (2, 1, 2, 1), 4, (4, 6, 8, 10), (4, 6, 8, 10))
 BOTTLENECK = small_networks.resnet_shapes("Bottleneck", (1, 2, 1, 1), 4, (3, 6, 5, 4), (8, 10, 12, 14))

@@ -1,23 +1,18 @@
 """E09, E13: the exact p(x_0 | y) of a Gaussian world, checked by independent means, and how far the MDPS chain is from it."""
 
-import importlib.util
 import math
-import pathlib
 
 import numpy as np
 import pytest
+from gaussian_world import GaussianWorld
 
 from mdps_ref.diffusion.schedule import visited_timesteps
 from mdps_ref.posterior.observation import MaskedObservation
 from mdps_ref.posterior.sampler import mdps_chain, prior_denoiser
 
-spec = importlib.util.spec_from_file_location("gaussian_world", pathlib.Path(__file__).with_name("gaussian_world.py"))
-gaussian_world = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(gaussian_world)
-
 pytestmark = pytest.mark.equation("E09", "E13")
 
-WORLD = gaussian_world.GaussianWorld((2, 2, 2))
+WORLD = GaussianWorld((2, 2, 2))
 MASK = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0])  # two of the four pixels, both channels
 ONES, SUSPECTED = np.ones(8), MASK == 1
 
@@ -61,7 +56,7 @@ def test_the_posterior_is_that_of_precision_matrices(sigma):
 
 
 def pair_world():
-    world = gaussian_world.GaussianWorld((1, 2, 1))
+    world = GaussianWorld((1, 2, 1))
     world.mean, world.covariance = np.array([-0.1, 0.2]), np.array([[0.5, 0.3], [0.3, 0.4]])
     return world
 

@@ -1,22 +1,16 @@
 """E10: moment-matched guidance against E[eps | x_t, y] of a Gaussian world, which the default guide only approximates."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
+from gaussian_world import GaussianWorld
 
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.posterior import guidance
 from mdps_ref.posterior.guidance import conjugate_gradients, guided_noise, moment_matched_gradient, noise_towards
 from mdps_ref.posterior.sampler import mdps_denoiser
 
-spec = importlib.util.spec_from_file_location("gaussian_world", pathlib.Path(__file__).with_name("gaussian_world.py"))
-gaussian_world = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(gaussian_world)
-
 SHAPE = (2, 2, 2)
-WORLD = gaussian_world.GaussianWorld(SHAPE)
+WORLD = GaussianWorld(SHAPE)
 Y, X_T = np.random.default_rng(5).standard_normal((2, 1, *SHAPE))
 MASK = np.array([1.0, 0.0, 0.0, 1.0]).reshape(1, 2, 2, 1)
 SIGMA = 0.6

@@ -1,21 +1,15 @@
 """E13: the chain against the closed form of a Gaussian world, bugs planted in it, and its invariances."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
+from gaussian_world import GaussianWorld
 
 from mdps_ref.diffusion import reverse
 from mdps_ref.diffusion.schedule import alpha_bar, visited_timesteps
 from mdps_ref.posterior import guidance, sampler
 
-spec = importlib.util.spec_from_file_location("gaussian_world", pathlib.Path(__file__).with_name("gaussian_world.py"))
-gaussian_world = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(gaussian_world)
-
 SHAPE = (2, 2, 2)
-WORLD = gaussian_world.GaussianWorld(SHAPE)
+WORLD = GaussianWorld(SHAPE)
 Y = np.random.default_rng(5).standard_normal((1, *SHAPE))
 MASK = np.array([1.0, 0.0, 0.0, 1.0]).reshape(1, 2, 2, 1)
 PRIOR = sampler.prior_denoiser(WORLD.predict_noise)

@@ -1,10 +1,8 @@
 """Rows 1 to 7: what the released code computes in another way, each beside the paper's side."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
+from gaussian_world import GaussianWorld
 
 from mdps_ref.diffusion import reverse
 from mdps_ref.diffusion.forward import q_sample
@@ -15,13 +13,8 @@ from mdps_ref.posterior.sampler import mdps_chain, posterior_samples, prior_deno
 from mdps_ref.released import chain as released
 from mdps_ref.scoring.difference import difference_map, feature_map, fuse, pixel_map, smooth
 
-WORLD_PATH = pathlib.Path(__file__).parents[1] / "posterior" / "gaussian_world.py"
-spec = importlib.util.spec_from_file_location("gaussian_world", WORLD_PATH)
-gaussian_world = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(gaussian_world)
-
 SHAPE = (2, 2, 2)
-WORLD = gaussian_world.GaussianWorld(SHAPE)
+WORLD = GaussianWorld(SHAPE)
 Y = np.random.default_rng(5).standard_normal((1, *SHAPE))
 MASK = np.array([1.0, 0.0, 0.0, 1.0]).reshape(1, 2, 2, 1)
 PRIOR = prior_denoiser(WORLD.predict_noise)

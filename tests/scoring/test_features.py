@@ -1,10 +1,8 @@
 """Features: the noise predictor's own activations, and ImageNet networks from files."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
+import small_networks
 
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features
@@ -12,10 +10,6 @@ from mdps_ref.nn.resnet import RESNETS, architecture, fold_resnet, resnet_featur
 from mdps_ref.nn.unet import UNetConfig, init_unet
 from mdps_ref.scoring.features import EXTRACTORS, imagenet_normalised, make_features, unet_features
 from mdps_ref.weights.state_dict import write_state_dict
-
-spec = importlib.util.spec_from_file_location("small_networks", pathlib.Path(__file__).parents[1] / "nn" / "small_networks.py")
-small_networks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(small_networks)
 
 CONFIG = UNetConfig(image_size=16, base_channels=4, multipliers=(1, 1, 2), attention_sizes=(), heads=2, groups=2)
 RESNET = small_networks.resnet_shapes("Bottleneck", (1, 2, 1), 4, (3, 6, 5), (8, 10, 12))
