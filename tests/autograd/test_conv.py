@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.autograd.ops import linear
 from mdps_ref.autograd.tape import Tensor, pull_back
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def conv2d_by_loops(x, w, b):

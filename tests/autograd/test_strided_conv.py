@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
 from mdps_ref.backend import to_device, to_host
 
 SIZES = [(6, 6), (7, 5), (8, 3), (1, 4)]
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def conv2d_by_loops(x, w, b, stride, before, after):

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from helpers import write_image
 from PIL import Image
 
 from mdps_ref.data import folders, images
@@ -11,25 +12,16 @@ from mdps_ref.data import folders, images
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
 
 
-def write(path, pixels=128, **options):
-    """Save an array, a Pillow image or a grey value as an image file, and make its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((8, 8), pixels, np.uint8) if isinstance(pixels, int) else pixels
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image.save(path, **options)
-    return path
-
-
 @pytest.fixture
 def nut(tmp_path):
     """A category "nut" with every kind of file, created in an unsorted order."""
     for name in ("train/good/010.png", "train/good/002.JPG", "train/good/001.png"):
-        write(tmp_path / "nut" / name)
+        write_image(tmp_path / "nut" / name)
     for name in ("test/good/000.png", "test/crack/001.png", "test/crack/000.png", "test/colour/003.png", "test/colour/a.b.png"):
-        write(tmp_path / "nut" / name)
-    write(tmp_path / "nut/ground_truth/crack/000_mask.png")
-    write(tmp_path / "nut/ground_truth/colour/003.png")
-    write(tmp_path / "nut/ground_truth/good/000_mask.png")
+        write_image(tmp_path / "nut" / name)
+    write_image(tmp_path / "nut/ground_truth/crack/000_mask.png")
+    write_image(tmp_path / "nut/ground_truth/colour/003.png")
+    write_image(tmp_path / "nut/ground_truth/good/000_mask.png")
     return tmp_path
 
 
@@ -60,8 +52,8 @@ def test_only_visible_image_files_count(nut):
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".JPEG", ".bmp", ".tif", ".TIFF"])
 def test_suffixes_in_either_case(tmp_path, suffix):
-    write(tmp_path / f"c/train/good/0{suffix}")
-    write(tmp_path / f"c/test/good/0{suffix}")
+    write_image(tmp_path / f"c/train/good/0{suffix}")
+    write_image(tmp_path / f"c/test/good/0{suffix}")
     item = folders.read_category(str(tmp_path), "c").train[0]
     assert item.name == "train/good/0"
     assert images.load_image(item.path, 8).shape == (8, 8, 3)
@@ -102,13 +94,13 @@ def test_an_empty_data_folder(tmp_path, fails_with):
 
 @pytest.mark.parametrize("there, missing", [("test/good/0.png", "train/good"), ("train/good/0.png", "test/<defect>")])
 def test_a_set_without_images(tmp_path, there, missing, fails_with):
-    write(tmp_path / "nut" / there)
+    write_image(tmp_path / "nut" / there)
     with fails_with(tmp_path / "nut", f"no images in {missing}", ".png"):
         folders.read_category(tmp_path, "nut")
 
 
 def test_two_images_of_one_name_would_share_their_noise(nut, fails_with):
-    write(nut / "nut/train/good/001.bmp")
+    write_image(nut / "nut/train/good/001.bmp")
     with fails_with("001.png", "001.bmp", "suffix"):
         folders.read_category(nut, "nut")
 
@@ -120,9 +112,9 @@ def test_two_images_of_one_name_would_share_their_noise(nut, fails_with):
 def btad(tmp_path):
     """A category "01" of BTAD. Masks may have their image's suffix, as in BTAD's category "03"."""
     for name in ("train/ok/0001.bmp", "train/ok/0000.bmp", "test/ok/0000.BMP", "test/ko/0002.bmp", "test/ko/0001.bmp", "test/ko/0000.png"):
-        write(tmp_path / "01" / name)
+        write_image(tmp_path / "01" / name)
     for name in ("ko/0000.png", "ko/0001_mask.BMP", "ok/0000.png"):
-        write(tmp_path / "01/ground_truth" / name)
+        write_image(tmp_path / "01/ground_truth" / name)
     return tmp_path
 
 
@@ -142,9 +134,9 @@ def test_btad_is_recognised_and_its_ok_is_good(btad):
 def test_btads_sizes_become_squares_and_its_masks_follow(tmp_path, size):
     image, mask = Image.new("RGB", size, (51, 0, 255)), Image.new("L", size)
     mask.paste(255, (size[0] // 2, 0, *size))
-    write(tmp_path / "03/train/ok/0000.bmp", image)
-    write(tmp_path / "03/test/ko/0000.bmp", image)
-    write(tmp_path / "03/ground_truth/ko/0000.bmp", mask)
+    write_image(tmp_path / "03/train/ok/0000.bmp", image)
+    write_image(tmp_path / "03/test/ko/0000.bmp", image)
+    write_image(tmp_path / "03/ground_truth/ko/0000.bmp", mask)
     (item,) = folders.read_category(tmp_path, "03").test
     np.testing.assert_allclose(images.load_image(item.path, 8)[3, 4], [-0.6, -1, 1], atol=1e-6)
     truth = images.load_mask(item.mask_path, 8, images.image_size(item.path))
@@ -152,7 +144,7 @@ def test_btads_sizes_become_squares_and_its_masks_follow(tmp_path, size):
 
 
 def test_a_category_in_neither_layout(tmp_path, fails_with):
-    write(tmp_path / "nut/train/fine/0.png")
+    write_image(tmp_path / "nut/train/fine/0.png")
     with fails_with(tmp_path / "nut", "train/good (MVTec AD", "train/ok (BTAD"):
         folders.read_category(tmp_path, "nut")
 
@@ -160,21 +152,21 @@ def test_a_category_in_neither_layout(tmp_path, fails_with):
 @pytest.mark.parametrize(("layout", "other"), [("good", "train/ok"), ("good", "test/ok"), ("ok", "train/good"), ("ok", "test/good")])
 def test_a_category_in_both_layouts(tmp_path, layout, other, fails_with):
     for place in (f"train/{layout}", f"test/{layout}", other):
-        write(tmp_path / "nut" / place / "0.png")
+        write_image(tmp_path / "nut" / place / "0.png")
     with fails_with(tmp_path / "nut", "mixes", "good", "ok", "one of them"):
         folders.read_category(tmp_path, "nut")
 
 
 @pytest.mark.parametrize(("there", "missing"), [("test/ok/0.png", "train/ok"), ("train/ok/0.png", "test/<defect>")])
 def test_a_set_of_btads_without_images(tmp_path, there, missing, fails_with):
-    write(tmp_path / "01" / there)
+    write_image(tmp_path / "01" / there)
     with fails_with(tmp_path / "01", f"no images in {missing}"):
         folders.read_category(tmp_path, "01")
 
 
 @pytest.mark.parametrize("second", ["0000.bmp", "0000_mask.png", "0000.PNG"])
 def test_two_masks_of_one_image(btad, second, fails_with):
-    write(btad / "01/ground_truth/ko" / second)
+    write_image(btad / "01/ground_truth/ko" / second)
     with fails_with("0000.png", second, "second mask", "remove one"):
         folders.read_category(btad, "01")
 

@@ -4,25 +4,10 @@ import struct
 
 import numpy as np
 import pytest
+from helpers import cut, write_image
 from PIL import Image
 
 from mdps_ref.data import folders, images
-
-
-def write(path, pixels=128, **options):
-    """Save an array, a Pillow image or a grey value as an image file, and make its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((8, 8), pixels, np.uint8) if isinstance(pixels, int) else pixels
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image.save(path, **options)
-    return path
-
-
-def cut(path, share=0.5):
-    """Keep only the first part of a file's bytes."""
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    return path
 
 
 def noise(*shape):
@@ -50,7 +35,7 @@ FLAT = {
 
 @pytest.mark.parametrize("image, suffix, unit", FLAT.values(), ids=FLAT)
 def test_a_constant_image_of_value_v_is_2v_minus_1(tmp_path, image, suffix, unit):
-    path = write(tmp_path / f"flat.{suffix}", image)
+    path = write_image(tmp_path / f"flat.{suffix}", image)
     loaded = images.load_image(path, 16)
     assert loaded.shape == (16, 16, 3) and loaded.dtype == np.float32
     np.testing.assert_allclose(loaded, np.broadcast_to(2 * np.array(unit) - 1, loaded.shape), atol=2e-6)
@@ -60,7 +45,7 @@ def test_a_constant_image_of_value_v_is_2v_minus_1(tmp_path, image, suffix, unit
 def test_the_files_of_these_tests_have_the_modes_they_are_named_for(tmp_path):
     modes = {}
     for name, (image, suffix, _) in FLAT.items():
-        with Image.open(write(tmp_path / f"{len(modes)}.{suffix}", image)) as written:
+        with Image.open(write_image(tmp_path / f"{len(modes)}.{suffix}", image)) as written:
             modes[name] = written.mode
     assert set(modes.values()) == {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "I", "F"}
     assert set(modes.values()) <= set(images.MODES)
@@ -69,60 +54,60 @@ def test_the_files_of_these_tests_have_the_modes_they_are_named_for(tmp_path):
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_one_step_of_sixteen_bits_survives(tmp_path, suffix, dtype):
-    low, high = (write(tmp_path / f"{v}.{suffix}", Image.fromarray(np.full((8, 8), v, dtype))) for v in (30000, 30001))
+    low, high = (write_image(tmp_path / f"{v}.{suffix}", Image.fromarray(np.full((8, 8), v, dtype))) for v in (30000, 30001))
     step = images.load_image(high, 8) - images.load_image(low, 8)
     np.testing.assert_allclose(step, 2 / 65535, rtol=0.01)
 
 
 def test_a_palette_with_transparent_colours_keeps_its_colours(tmp_path):
     pixels = np.kron(np.array([[[51, 0, 255], [255, 0, 0]], [[0, 255, 0], [0, 0, 0]]], np.uint8), np.ones((4, 4, 1), np.uint8))
-    path = write(tmp_path / "p.png", Image.fromarray(pixels).quantize(4), transparency=b"\x00\x40\x80\xff")
+    path = write_image(tmp_path / "p.png", Image.fromarray(pixels).quantize(4), transparency=b"\x00\x40\x80\xff")
     np.testing.assert_allclose(images.load_image(path, 8), pixels / 255 * 2 - 1, atol=1e-6)
 
 
 def test_an_image_of_the_right_size_is_unchanged_even_a_colour_marked_as_transparent(tmp_path):
     pixels = noise(8, 8, 3)
-    path = write(tmp_path / "t.png", pixels, transparency=tuple(pixels[3, 3].tolist()))
+    path = write_image(tmp_path / "t.png", pixels, transparency=tuple(pixels[3, 3].tolist()))
     np.testing.assert_allclose(images.load_image(path, 8), pixels / 255 * 2 - 1, atol=1e-6)
 
 
 def test_jpeg_is_read_and_close(tmp_path):
-    loaded = images.load_image(write(tmp_path / "c.jpg", Image.new("RGB", (16, 16), (51, 0, 255)), quality=100), 16)
+    loaded = images.load_image(write_image(tmp_path / "c.jpg", Image.new("RGB", (16, 16), (51, 0, 255)), quality=100), 16)
     np.testing.assert_allclose(loaded[0, 0], [-0.6, -1, 1], atol=0.03)
 
 
 def test_the_extremes_are_exactly_minus_1_and_1(tmp_path):
     for white, name in ((255, "w8.png"), (65535, "w16.png")):
         pixels = np.full((8, 8), white, np.uint8 if white == 255 else np.uint16)
-        assert (images.load_image(write(tmp_path / name, pixels), 8) == 1).all()
-        assert (images.load_image(write(tmp_path / name, 0 * pixels), 8) == -1).all()
+        assert (images.load_image(write_image(tmp_path / name, pixels), 8) == 1).all()
+        assert (images.load_image(write_image(tmp_path / name, 0 * pixels), 8) == -1).all()
 
 
 def test_a_checkerboard_made_smaller_is_its_mean(tmp_path):
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    loaded = images.load_image(write(tmp_path / "board.png", board), 16)
+    loaded = images.load_image(write_image(tmp_path / "board.png", board), 16)
     np.testing.assert_allclose(loaded[2:-2, 2:-2], 0, atol=1e-6)  # without antialiasing: every fourth pixel, -1 or 1
 
 
 def test_what_the_filter_overshoots_is_clipped(tmp_path):
     edge = np.zeros((8, 8), np.uint8)
     edge[:, 4:] = 255
-    loaded = images.load_image(write(tmp_path / "edge.png", edge), 64)
+    loaded = images.load_image(write_image(tmp_path / "edge.png", edge), 64)
     assert loaded.min() == -1 and loaded.max() == 1
 
 
 def test_the_aspect_ratio_gives_way_and_rows_stay_rows(tmp_path):
     pixels = np.zeros((8, 40, 3), np.uint8)
     pixels[:4, :, 0], pixels[:, 20:, 1] = 255, 255
-    loaded = images.load_image(write(tmp_path / "wide.png", pixels), 32)
+    loaded = images.load_image(write_image(tmp_path / "wide.png", pixels), 32)
     red_above, green_right = loaded[4:12, :, 0].mean(), loaded[:, 20:28, 1].mean()
     assert red_above > 0.95 and green_right > 0.95 and loaded[20:, :, 0].max() < -0.9
 
 
 def test_smallest_side(tmp_path, fails_with):
-    images.load_image(write(tmp_path / "ok.png", noise(8, 9)), 8)
+    images.load_image(write_image(tmp_path / "ok.png", noise(8, 9)), 8)
     with fails_with("thin.png", "20 x 7", "8 x 8"):
-        images.load_image(write(tmp_path / "thin.png", noise(7, 20)), 8)
+        images.load_image(write_image(tmp_path / "thin.png", noise(7, 20)), 8)
 
 
 @pytest.mark.parametrize("value, named", [(np.nan, "nan"), (np.inf, "inf"), (1.5, "1.5"), (-0.25, "-0.25")])
@@ -130,7 +115,7 @@ def test_float_images_are_finite_and_within_0_and_1(tmp_path, value, named, fail
     pixels = np.full((8, 8), 0.5, np.float32)
     pixels[3, 3] = value
     with fails_with("f.tif", named, "0 to 1"):
-        images.load_image(write(tmp_path / "f.tif", pixels), 8)
+        images.load_image(write_image(tmp_path / "f.tif", pixels), 8)
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
@@ -138,16 +123,16 @@ def test_integers_beyond_sixteen_bits(tmp_path, value, fails_with):
     pixels = np.full((8, 8), 7, np.int32)
     pixels[3, 3] = value
     with fails_with("i.tif", value, "0 to 65535"):
-        images.load_image(write(tmp_path / "i.tif", pixels), 8)
+        images.load_image(write_image(tmp_path / "i.tif", pixels), 8)
 
 
 def test_a_mode_without_a_meaning_here(tmp_path, fails_with):
     with fails_with("lab.tif", "LAB", "grey or RGB"):
-        images.load_image(write(tmp_path / "lab.tif", Image.new("LAB", (8, 8))), 8)
+        images.load_image(write_image(tmp_path / "lab.tif", Image.new("LAB", (8, 8))), 8)
 
 
 def test_load_images_is_load_image_for_each_item(tmp_path):
-    items = [folders.Item(write(tmp_path / f"{i}.png", noise(9, 9 + i)), f"test/good/{i}", "good", None) for i in range(3)]
+    items = [folders.Item(write_image(tmp_path / f"{i}.png", noise(9, 9 + i)), f"test/good/{i}", "good", None) for i in range(3)]
     seen = []
     loaded = images.load_images(items, 16, progress=lambda items: (seen.append(item) or item for item in items))
     assert loaded.shape == (3, 16, 16, 3) and loaded.dtype == np.float32 and seen == items
@@ -157,7 +142,7 @@ def test_load_images_is_load_image_for_each_item(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
 def test_a_truncated_file(tmp_path, suffix, fails_with):
-    path = cut(write(tmp_path / f"t.{suffix}", noise(32, 32, 3)))
+    path = cut(write_image(tmp_path / f"t.{suffix}", noise(32, 32, 3)))
     with fails_with(path, "truncated", "replace or remove"):
         images.load_image(path, 8)
     with fails_with(path, "truncated"):
@@ -166,7 +151,7 @@ def test_a_truncated_file(tmp_path, suffix, fails_with):
 
 def test_a_tiff_with_a_broken_side_note_is_read_without_a_warning(tmp_path):
     pixels = noise(16, 16, 3)
-    path = write(tmp_path / "n.tif", pixels)
+    path = write_image(tmp_path / "n.tif", pixels)
     rows_per_strip, content = struct.pack("<HHI", 278, 4, 1), path.read_bytes()
     assert content.count(rows_per_strip) == 1
     path.write_bytes(content.replace(rows_per_strip, struct.pack("<HHI", 278, 4, 9999)))
@@ -176,14 +161,14 @@ def test_a_tiff_with_a_broken_side_note_is_read_without_a_warning(tmp_path):
 
 
 def test_a_tiff_cut_in_its_header(tmp_path, fails_with):
-    path = write(tmp_path / "h.tif", noise(16, 16, 3))
+    path = write_image(tmp_path / "h.tif", noise(16, 16, 3))
     path.write_bytes(path.read_bytes()[:48])
     with fails_with(path, "could not be read"):
         images.load_image(path, 8)
 
 
 def test_a_broken_png_chunk(tmp_path, fails_with):
-    path = write(tmp_path / "c.png", noise(32, 32, 3))
+    path = write_image(tmp_path / "c.png", noise(32, 32, 3))
     content = bytearray(path.read_bytes())
     content[35] = 0  # in the length of the first chunk of pixels: Pillow raises a SyntaxError
     path.write_bytes(content)
@@ -201,7 +186,7 @@ def test_no_image(tmp_path, read, content, fails_with):
 
 
 def test_another_format_a_missing_file_and_a_folder(tmp_path, fails_with):
-    path = write(tmp_path / "gif.png", noise(8, 8), format="GIF")
+    path = write_image(tmp_path / "gif.png", noise(8, 8), format="GIF")
     with fails_with(path, "not a PNG"):
         images.load_image(path, 8)
     with fails_with(tmp_path / "gone.png", "no such file"):
@@ -212,7 +197,7 @@ def test_another_format_a_missing_file_and_a_folder(tmp_path, fails_with):
 
 @pytest.mark.parametrize("limit", [900, 300], ids=["Pillow warns", "Pillow refuses"])
 def test_a_decompression_bomb(tmp_path, monkeypatch, limit, fails_with):
-    path = write(tmp_path / "bomb.png", noise(32, 32))
+    path = write_image(tmp_path / "bomb.png", noise(32, 32))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with fails_with(path, f"more than {limit} pixels", "smaller"):
         images.load_image(path, 8)
@@ -226,23 +211,23 @@ def test_mask_modes(tmp_path, mode):
     expected = np.zeros((8, 8), bool)
     expected[2:4, 3:7] = True
     image = Image.fromarray(expected.astype(np.uint8) * 255).convert("RGB").convert(mode)
-    np.testing.assert_array_equal(images.load_mask(write(tmp_path / "m.png", image), 8, (8, 8)), expected)
+    np.testing.assert_array_equal(images.load_mask(write_image(tmp_path / "m.png", image), 8, (8, 8)), expected)
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_a_mask_is_where_any_channel_is_above_zero(tmp_path, channel):
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[1, 2, channel], pixels[5, 6, channel] = 1, 255
-    mask = images.load_mask(write(tmp_path / "m.png", pixels), 8, (8, 8))
+    mask = images.load_mask(write_image(tmp_path / "m.png", pixels), 8, (8, 8))
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, pixels.any(axis=-1))
 
 
 def test_masks_are_resized_to_nearest_neighbours(tmp_path):
-    path = write(tmp_path / "m.png", np.eye(8, dtype=np.uint8) * 255)
+    path = write_image(tmp_path / "m.png", np.eye(8, dtype=np.uint8) * 255)
     np.testing.assert_array_equal(images.load_mask(path, 24, (8, 8)), np.kron(np.eye(8), np.ones((3, 3))) > 0)
     pixels = noise(32, 32) // 128
-    mask = images.load_mask(write(tmp_path / "n.png", pixels), 8, (32, 32))
+    mask = images.load_mask(write_image(tmp_path / "n.png", pixels), 8, (32, 32))
     np.testing.assert_array_equal(mask, pixels[2::4, 2::4] > 0)  # the pixel at each new pixel's centre, whatever lies around it
 
 
@@ -273,7 +258,7 @@ BILINEAR = {
 
 @pytest.mark.parametrize(("place", "size", "bilinear", "nearest"), BILINEAR.values(), ids=BILINEAR)
 def test_one_anomalous_pixel_by_hand_under_either_rule(tmp_path, place, size, bilinear, nearest):
-    path = write(tmp_path / "m.png", one_pixel(4, *place))
+    path = write_image(tmp_path / "m.png", one_pixel(4, *place))
     np.testing.assert_array_equal(images.load_mask(path, size, (4, 4), images.bilinear_mask), bilinear)
     np.testing.assert_array_equal(images.load_mask(path, size, (4, 4)), nearest)
 
@@ -282,7 +267,7 @@ def test_one_anomalous_pixel_by_hand_under_either_rule(tmp_path, place, size, bi
 def test_a_pixel_grows_when_resized_bilinearly_and_never_to_its_nearest_neighbours(tmp_path, side, size):
     own_area = max(1, int(np.ceil(size / side))) ** 2
     for y, x in np.random.default_rng(0).integers(3, side - 3, (12, 2)):
-        path = write(tmp_path / "m.png", one_pixel(side, y, x))
+        path = write_image(tmp_path / "m.png", one_pixel(side, y, x))
         bilinear, nearest = (images.load_mask(path, size, (side, side), shrink) for shrink in (images.bilinear_mask, images.nearest_mask))
         assert nearest.sum() <= own_area < bilinear.sum()
         assert not (nearest & ~bilinear).any()
@@ -305,13 +290,13 @@ def test_a_bilinear_mask_is_where_the_resized_8_bit_values_are_above_zero(tmp_pa
     pixels = noise(side, side) * (np.random.default_rng(1).random((side, side)) < 0.02)
     weights = triangle(side, size)
     resized = np.rint(weights @ np.rint(pixels @ weights.T))  # columns first, rounded to 8 bits after either
-    mask = images.load_mask(write(tmp_path / "m.png", pixels), size, (side, side), images.bilinear_mask)
+    mask = images.load_mask(write_image(tmp_path / "m.png", pixels), size, (side, side), images.bilinear_mask)
     assert 0 < mask.mean() < 0.9
     np.testing.assert_array_equal(mask, resized > 0)
 
 
 def test_sixteen_bits_above_zero_stay_above_zero_under_either_rule(tmp_path):
-    path = write(tmp_path / "m.png", np.eye(8, dtype=np.uint16))
+    path = write_image(tmp_path / "m.png", np.eye(8, dtype=np.uint16))
     for shrink in (images.bilinear_mask, images.nearest_mask):
         np.testing.assert_array_equal(images.load_mask(path, 8, (8, 8), shrink), np.eye(8, dtype=bool))
 
@@ -332,12 +317,12 @@ def test_a_crop_that_does_not_fit():
 
 
 def test_a_mask_has_the_size_of_its_image(tmp_path, fails_with):
-    path = write(tmp_path / "m.png", noise(20, 10))
+    path = write_image(tmp_path / "m.png", noise(20, 10))
     assert images.load_mask(path, 8, (10, 20)).shape == (8, 8)
     with fails_with(path, "10 x 20", "20 x 10"):
         images.load_mask(path, 8, (20, 10))
 
 
 def test_image_size_reads_the_header_alone(tmp_path):
-    path = cut(write(tmp_path / "h.png", noise(64, 32, 3)), share=0.5)
+    path = cut(write_image(tmp_path / "h.png", noise(64, 32, 3)), share=0.5)
     assert images.image_size(path) == (32, 64)

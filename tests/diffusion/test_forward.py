@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.diffusion.forward import level_per_image, noise_loss, q_sample
 from mdps_ref.diffusion.schedule import alpha_bar, linear_betas
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @pytest.mark.equation("E03")

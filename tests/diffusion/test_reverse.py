@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.diffusion.forward import q_sample
 from mdps_ref.diffusion.reverse import ddim_coefficients, ddim_step, q_posterior, tweedie
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @pytest.mark.equation("E05")

@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.kernels import blocks
 from mdps_ref.kernels.blocks import Padded, by_blocks, column_sums, contiguous, pixel_sums, pixels_a_line
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (1, 4), (0, 2), (16, 2), (96, 5), (3000, 40)])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.autograd import norm
 from mdps_ref.autograd.tape import Tensor, pull_back
@@ -9,10 +10,6 @@ from mdps_ref.kernels import fast, normalisation
 
 pytestmark = pytest.mark.kernels_as_they_are
 NAMES = ["group_norm", "group_norm_silu"]
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def with_pullbacks(f, args, groups):

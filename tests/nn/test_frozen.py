@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.errors import check_arrays
 from mdps_ref.nn.frozen import fold, max_pool, relu, relu6
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 5), (8, 3), (1, 4), (1, 1), (2, 2), (9, 9)])

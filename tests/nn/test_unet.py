@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.norm import group_norm
@@ -10,10 +11,6 @@ from mdps_ref.nn.layers import attention_block, timestep_embedding
 from mdps_ref.nn.unet import NETWORKS, UNetConfig, check_weights, init_unet, unet
 
 SMALL = UNetConfig(image_size=4, base_channels=4, multipliers=(1, 2), attention_sizes=(2,), heads=2, groups=2)
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import normal
 
 from mdps_ref.diffusion.reverse import tweedie
 from mdps_ref.diffusion.schedule import alpha_bar
@@ -30,10 +31,6 @@ WEIGHTS = {
 
 def predict(x, t):
     return unet(WEIGHTS, x, t, CONFIG)
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 @pytest.mark.equation("E08")

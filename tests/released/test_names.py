@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,11 +61,6 @@ def random_arrays(shapes, seed=0):
 
 def shapes_of(arrays):
     return {name: array.shape for name, array in arrays.items()}
-
-
-def bits(arrays):
-    """What arrays are, down to the last bit."""
-    return {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import pytest
+from helpers import cut
 
 from mdps_ref import run
 from mdps_ref.job.run_folder import open_run_folder
@@ -101,11 +102,6 @@ def test_to_resume_needs_a_run(tmp_path, call, capsys):
     with refuses(capsys, tmp_path / "config.json", "sampels"):
         assert run.main(["--resume", "--out", str(tmp_path)]) == 2
     assert not (tmp_path / "none").exists()
-
-
-def cut(path):
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
 
 
 def one_good_image(part):

@@ -5,13 +5,9 @@ import struct
 
 import numpy as np
 import pytest
+from helpers import bits
 
 TWELVE = np.arange(12, dtype=np.float32)
-
-
-def bits(arrays):
-    """The dtype, shape and bytes of each array."""
-    return {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}
 
 
 def safetensors(header, content):

@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import os
 import pathlib
 import pickle
 import struct
@@ -11,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from helpers import Trap, bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,11 +111,6 @@ def torch_stream(tree, storages=None, protocol=2, **others):
     pickles |= {"names": list(storages)} | others
     parts = [bytes(value) if isinstance(value, Raw) else pickle.dumps(value, protocol) for value in pickles.values()]
     return b"".join(parts + [struct.pack("<q", array.size) + array.tobytes() for array in storages.values()])
-
-
-def bits(arrays):
-    """The dtype, shape and bytes of each array."""
-    return {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}
 
 
 def test_a_file_that_pytorch_wrote(read):
@@ -296,16 +291,6 @@ def test_a_name_outside_the_list_is_refused_by_name(name, read, fails_with):
     for make, value in itertools.product((torch_zip, torch_stream), (Call(name, "touch sprung"), Name(name))):
         with fails_with("weights.pth", f"asks for {name.replace(' ', '.')},", "was not run", "save model.state_dict()"):
             read(make({"w": WHOLE, "x": value}))
-
-
-class Trap:
-    """An object whose unpickling leaves a file behind."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def test_what_a_pickle_says_is_never_executed(tmp_path, read, fails_with):
