@@ -1,4 +1,4 @@
-"""Self-attention against its definition, and its rounding."""
+"""Self-attention's rounding; its definition in loops is in nn/test_unet.py."""
 
 import numpy as np
 
@@ -11,23 +11,6 @@ def with_pullback(qkv, heads):
     y = self_attention(tensor, heads=heads)
     g = np.random.default_rng(7).standard_normal(y.shape).astype(qkv.dtype)
     return y.value, pull_back(y, g, [tensor])[0]
-
-
-def by_loops(qkv, heads):
-    """The definition: each head, each pixel, its own softmax."""
-    n, length, width = qkv.shape
-    d = width // (3 * heads)
-    q, k, v = np.moveaxis(qkv.reshape(n, length, heads, 3, d), 3, 0)
-    y = np.zeros((n, length, heads, d))
-    for i, at, head in np.ndindex(n, length, heads):
-        share = np.exp([q[i, at, head] @ k[i, other, head] / d**0.5 for other in range(length)])
-        y[i, at, head] = sum(s * v[i, other, head] for other, s in enumerate(share / share.sum()))
-    return y.reshape(n, length, heads * d)
-
-
-def test_it_is_its_definition():
-    qkv = np.random.default_rng(0).standard_normal((2, 5, 36))
-    np.testing.assert_allclose(self_attention(qkv, heads=3), by_loops(qkv, 3), atol=1e-13)
 
 
 def test_single_precision_stands_large_logits():
