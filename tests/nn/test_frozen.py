@@ -51,12 +51,6 @@ def test_folding_is_the_convolution_and_then_the_norm(dtype):
     np.testing.assert_allclose(conv2d(x.astype(np.float32), folded, bias), apart, rtol=0, atol=1e-6 * abs(apart).max())
 
 
-def test_an_image_does_not_see_its_neighbours():
-    x = normal(3, 9, 8, 4)
-    for i, together in enumerate(max_pool(x)):
-        np.testing.assert_array_equal(max_pool(x[i : i + 1])[0], together)
-
-
 def test_the_first_five_arrays_that_do_not_fit_are_listed(fails_with):
     arrays = {"a": np.zeros((2, 3)), "b": np.zeros(4), "c": np.zeros(()), "d": np.zeros(5), "e": np.zeros(1)}
     wanted = {"a": (2, None), "b": (3,), "c": (1, None), "d": (None,), "f": (2,), "g": (1,)}
