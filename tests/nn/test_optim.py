@@ -61,23 +61,6 @@ def test_the_first_step_is_the_rate_whatever_the_gradients_size(size):
         np.testing.assert_allclose(weights[name] - after[name], RATE * np.sign(g[name]), rtol=1e-9)
 
 
-def test_no_gradient_moves_nothing():
-    weights = some(0)
-    after = take_steps(weights, [optim.zeros_like(weights)] * 3, rate=RATE)
-    assert all((after[name] == weights[name]).all() for name in SHAPES)
-
-
-def test_decoupled_decay_shrinks_and_l2_steps_by_the_rate():
-    """Where the gradient is zero: decay leaves w (1 - rate * decay) a step; L2 is Adam's whole gradient, so its size cancels."""
-    weights = some(0)
-    still = [optim.zeros_like(weights)] * 3
-    decayed = take_steps(weights, still, rate=RATE, decay=0.5)
-    pulled = take_steps(weights, still[:1], rate=RATE, l2=0.5, epsilon=0.0)
-    for name, w in weights.items():
-        np.testing.assert_allclose(decayed[name], w * (1 - RATE * 0.5) ** 3, rtol=1e-12)
-        np.testing.assert_allclose(pulled[name], w - RATE * np.sign(w), rtol=1e-9)
-
-
 def test_adam_works_in_place_and_keeps_the_type():
     weights = {name: w.astype(np.float32) for name, w in some(0).items() if w.ndim}
     first_moment, second_moment = optim.zeros_like(weights), optim.zeros_like(weights)
