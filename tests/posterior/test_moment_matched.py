@@ -48,13 +48,6 @@ def test_three_steps_are_nearer_than_the_squared_norm(t):
     assert 1e-3 < distance(three, t, MASK) < distance(squared, t, MASK)
 
 
-@pytest.mark.equation("E10")
-def test_no_mask_is_a_mask_of_ones_for_the_guide():
-    none, ones = (guidance.moment_matched_guide(WORLD.predict_noise, Y, 0.7, mask)(X_T, 300) for mask in (None, np.ones_like(MASK)))
-    np.testing.assert_array_equal(none, ones)
-    assert abs(guidance.moment_matched_guide(WORLD.predict_noise, Y, 0.7, MASK)(X_T, 300) - none).max() > 1e-3
-
-
 def test_conjugate_gradients_solve_one_system_an_image():
     rng = np.random.default_rng(0)
     roots = rng.standard_normal((3, 4, 4))
