@@ -10,7 +10,6 @@ from mdps_ref.diffusion.reverse import tweedie
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.nn.unet import UNetConfig, init_unet, unet
 from mdps_ref.posterior.guidance import (
-    guidance_weight,
     guided_noise,
     misfit_gradient,
     noise_towards,
@@ -143,8 +142,3 @@ def test_guided_noise_is_the_noise_whose_score_is_the_posteriors():
 def test_the_noise_towards_y_has_y_as_its_tweedie_estimate(t):
     y, x_t = normal(2, 3, 3, 2), normal(2, 3, 3, 2, seed=1)
     np.testing.assert_allclose(tweedie(x_t, noise_towards(y, x_t, alpha_bar(t)), alpha_bar(t)), y, atol=1e-11)
-
-
-def test_a_strength_means_the_same_at_every_size():
-    assert guidance_weight(0.1, (64, 64, 3)) == pytest.approx(2 * guidance_weight(0.1, (32, 32, 3)))
-    assert guidance_weight(1.0, (2, 3, 6)) == 6
