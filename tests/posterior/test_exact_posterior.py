@@ -55,31 +55,6 @@ def test_the_posterior_is_that_of_precision_matrices(sigma):
     np.testing.assert_allclose(covariance[~SUSPECTED], 0, atol=1e-12)
 
 
-def pair_world():
-    world = GaussianWorld((1, 2, 1))
-    world.mean, world.covariance = np.array([-0.1, 0.2]), np.array([[0.5, 0.3], [0.3, 0.4]])
-    return world
-
-
-def test_two_pixels_by_hand():
-    """Pixel 1 normal at 0.4: the line gives pixel 2 mean 0.2 + 0.6 * 0.5 = 0.5, variance 0.4 - 0.18 = 0.22; y_2 = 1 is averaged in."""
-    mean, covariance = pair_world().exact_posterior(np.array([0.4, 1.0]), np.array([0.0, 1.0]), math.sqrt(0.22))
-    np.testing.assert_allclose(mean, [0.4, 0.75])
-    np.testing.assert_allclose(covariance, [[0, 0], [0, 0.11]], atol=1e-15)
-
-
-def test_prior_draws_that_happen_to_agree_with_y():
-    """No formula: draws near y on the normal pixel, weighted on the suspected one by the library's likelihood."""
-    world, y, sigma = pair_world(), np.array([0.4, 1.0]), 0.5
-    x_0 = np.random.default_rng(0).multivariate_normal(world.mean, world.covariance, 2_000_000)
-    near = x_0[abs(x_0[:, 0] - y[0]) < 0.02, 1]
-    likelihood = np.exp(MaskedObservation(np.ones((1, 1, 1, 1)), sigma).log_likelihood(y[1], near[:, None, None, None]))
-    mean, covariance = world.exact_posterior(y, np.array([0.0, 1.0]), sigma)
-    by_draws = np.average(near, weights=likelihood)
-    assert by_draws == pytest.approx(mean[1], abs=0.01)
-    assert np.average((near - by_draws) ** 2, weights=likelihood) == pytest.approx(covariance[1, 1], rel=0.03)
-
-
 def test_its_limits():
     _, y = observed(2, 1.0)
     for mask, sigma in [(MASK, 0.0), (MASK, 1e-6), (0 * MASK, 0.5), (0 * MASK, math.inf)]:
