@@ -117,24 +117,20 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(path, fails_with):
     assert_untouched(path)
 
 
-def test_a_file_where_a_folder_should_be_is_one_line(path, fails_with):
-    for below in (path / "new.csv", path / "deeper" / "new.csv"):
-        with fails_with(below, "choose another folder"):
-            write(below)
+@pytest.mark.parametrize(
+    "place, part",
+    [
+        ("run/scores.csv/new.csv", "choose another folder"),
+        ("run/scores.csv/deeper/new.csv", "choose another folder"),
+        ("run", "is a directory"),
+        ("n" * 300, "name too long"),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_one_line(place, part, path, tmp_path, fails_with):
+    with fails_with(tmp_path / place, part):
+        write(tmp_path / place)
     assert_untouched(path)
-
-
-def test_a_folder_where_the_file_should_be_is_one_line(path, fails_with):
-    with fails_with(path.parent, "is a directory"):
-        write(path.parent)
-    assert_untouched(path)
-    assert [folder.name for folder in path.parent.parent.iterdir()] == ["run"]
-
-
-def test_a_name_that_is_too_long_is_one_line(tmp_path, fails_with):
-    with fails_with("name too long"):
-        write(tmp_path / ("n" * 300))
-    assert list(tmp_path.iterdir()) == []
+    assert [folder.name for folder in tmp_path.iterdir()] == ["run"]
 
 
 def test_what_a_killed_run_left_behind_is_written_over(path):
@@ -144,12 +140,7 @@ def test_what_a_killed_run_left_behind_is_written_over(path):
     assert [file.name for file in path.parent.iterdir()] == ["scores.csv"]
 
 
-def test_text_is_utf8_whatever_the_platform(path):
-    files.write_text(path, "Größe,1\n")
-    assert path.read_bytes() == "Größe,1\n".encode()
-
-
-def test_the_name_of_a_file_that_is_no_utf8_keeps_its_bytes(path):
-    name = b"test/good/\xff\xc3\xa9.png"
-    files.write_text(path, os.fsdecode(name))
-    assert path.read_bytes() == name
+def test_text_is_utf8_whatever_the_platform_and_a_file_name_that_is_none_keeps_its_bytes(path):
+    for content in ("Größe,1\n".encode(), b"test/good/\xff\xc3\xa9.png"):
+        files.write_text(path, os.fsdecode(content))
+        assert path.read_bytes() == content
