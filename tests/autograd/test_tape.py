@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mdps_ref.autograd import ops
-from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.tape import Tensor, primitive, pull_back, value_and_gradient
 from mdps_ref.nn.unet import UNetConfig, init_unet, unet
 
@@ -21,10 +20,6 @@ def test_a_tensor_used_twice_gets_both_cotangents():
     x = Tensor(normal(4))
     (g,) = pull_back(x + x * x, np.ones(4), [x])
     np.testing.assert_allclose(g, 1 + 2 * x.value)
-
-
-def test_a_skip_connection_adds_up():
-    check_pullback(lambda x, w: ops.concatenate(ops.silu(ops.matmul(x, w)), x) * 3 + 1, [normal(2, 3), normal(3, 3)])
 
 
 def test_a_dead_branch_gets_nothing():
@@ -59,14 +54,6 @@ def test_pulling_back_twice_gives_the_same():
     y = ops.softmax(ops.exp(x))
     u = normal(3, 4)
     np.testing.assert_array_equal(pull_back(y, u, [x])[0], pull_back(y, u, [x])[0])
-
-
-def test_broadcasting_is_undone():
-    row, column = Tensor(normal(1, 4)), Tensor(normal(3, 1))
-    u = normal(3, 4)
-    g_row, g_column = pull_back(row * column, u, [row, column])
-    np.testing.assert_allclose(g_row, (u * column.value).sum(axis=0, keepdims=True))
-    np.testing.assert_allclose(g_column, (u * row.value).sum(axis=1, keepdims=True))
 
 
 def test_only_what_is_wrapped_is_written_down():
