@@ -19,21 +19,9 @@ def weights():
     return {name: w + 0.2 * normal(*w.shape, seed=i) for i, (name, w) in enumerate(init_unet(SMALL, dtype=np.float64).items())}
 
 
-def count(config):
-    return sum(w.size for w in init_unet(config).values())
-
-
-def test_released_has_the_authors_number_of_parameters():
-    assert count(NETWORKS["released"]) == 32_952_707
-
-
-def test_small_has_about_a_million_and_a_half():
-    assert 1.3e6 < count(NETWORKS["small"]) < 1.7e6
-
-
-def test_an_image_goes_in_and_its_noise_comes_out(weights):
-    x = normal(3, 4, 4, 3)
-    assert unet(weights, x, np.array([0, 5, 999]), SMALL).shape == x.shape
+def test_released_has_the_authors_number_of_parameters_and_small_about_a_million_and_a_half():
+    released, small = (sum(w.size for w in init_unet(NETWORKS[name]).values()) for name in ("released", "small"))
+    assert released == 32_952_707 and 1.3e6 < small < 1.7e6
 
 
 def test_a_fresh_network_predicts_zero():
@@ -66,6 +54,7 @@ def test_the_whole_gradient_to_every_array(weights):
 def test_an_image_does_not_see_its_neighbours(weights):
     x, t = normal(3, 4, 4, 3), np.array([0, 5, 999])
     together = unet(weights, x, t, SMALL)
+    assert together.shape == x.shape
     for i in range(3):
         np.testing.assert_allclose(together[i : i + 1], unet(weights, x[i : i + 1], t[i : i + 1], SMALL), atol=1e-12)
 
