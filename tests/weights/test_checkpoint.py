@@ -16,6 +16,7 @@ GROUPS = {
     "weights": {"first.weight": rng.standard_normal((3, 3, 3, 4)).astype(np.float32), "first.bias": np.zeros(0, np.float32)},
     "ema": {"first.weight": np.array([np.nan, np.inf, -0.0, 1e-45], np.float32), "a/b": np.array(2.5)},
     "training": {"log": rng.standard_normal((5, 2)), "steps": np.arange(3)},
+    "not contiguous": {"turned": rng.standard_normal((4, 5)).T, "stepped": np.arange(10)[::3]},
 }
 ABOUT = {"step": 5, "config": {"data": "Größe", "seed": 2**63 - 1, "pixel_weight": 0.1 + 0.2}}
 
@@ -28,17 +29,9 @@ def path(tmp_path):
 
 
 def test_groups_and_about_come_back_bit_for_bit(path):
-    groups, about = load_checkpoint(path)
+    groups, about = load_checkpoint(str(path))
     assert {name: bits(group) for name, group in groups.items()} == {name: bits(group) for name, group in GROUPS.items()}
     assert about == ABOUT
-
-
-def test_arrays_that_are_not_contiguous_come_back_the_same(tmp_path):
-    groups = {"weights": {"turned": rng.standard_normal((4, 5)).T, "stepped": np.arange(10)[::3]}}
-    save_checkpoint(tmp_path / "c.npz", groups, {})
-    loaded, _ = load_checkpoint(str(tmp_path / "c.npz"))
-    for name, array in groups["weights"].items():
-        np.testing.assert_array_equal(loaded["weights"][name], array)
 
 
 def test_the_same_arrays_give_the_same_bytes(path, monkeypatch):
