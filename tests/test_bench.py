@@ -36,9 +36,11 @@ def test_it_prints_and_writes_every_row_on_one_thread_and_on_all(quick, tmp_path
     assert set(results["exponents"]) == {"growth with nothing"}
 
 
-def test_only_some_rows(quick, capsys):
+def test_only_some_rows_and_the_kernels_that_it_measures(quick, capsys):
+    """Half the speed is lost where a variable holds BLAS to an old processor's kernels."""
     assert bench.main(["--only", "scor"]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith(f"NumPy's BLAS: {timing.blas()}\n")
     assert "scoring" in printed and "conv" not in printed and "growth" not in printed
 
 
@@ -114,12 +116,6 @@ def test_the_summary_tells_median_and_least():
     ]
     (line,) = bench.summary(results)
     assert "conv forward, all of released" in line and "median 2.00, least 1.00 at 1x8x2x2" in line
-
-
-def test_it_names_the_kernels_that_it_measures(quick, capsys):
-    """Half the speed is lost where a variable holds BLAS to an old processor's."""
-    assert bench.main(["--only", "scor"]) == 0
-    assert capsys.readouterr().out.startswith(f"NumPy's BLAS: {timing.blas()}\n")
 
 
 def test_an_exponent_is_found(monkeypatch):
