@@ -1,4 +1,4 @@
-"""Metrics against their definitions in loops, their bounds, and scikit-learn where it is installed."""
+"""Metrics against their definitions in loops, closed forms, their bounds, and scikit-learn where it is installed."""
 
 import math
 
@@ -85,14 +85,41 @@ def aupro_by_definition(masks, maps, limit):
 # Areas
 
 
-@pytest.mark.equation("E21", "E22")
-@pytest.mark.parametrize("metric, definition", [(metrics.auroc, auroc_by_pairs), (metrics.average_precision, average_precision_by_steps)])
+@pytest.mark.equation("E21")
 @PROPERTY
 @given(entries)
-def test_an_area_is_its_definition(metric, definition, pairs):
+def test_auroc_is_the_share_of_ordered_pairs(pairs):
     labels, scores = split(pairs)
     assume(both_classes(labels))
-    assert metric(labels, scores) == pytest.approx(definition(labels, scores), abs=1e-12)
+    assert metrics.auroc(labels, scores) == pytest.approx(auroc_by_pairs(labels, scores), abs=1e-12)
+
+
+@pytest.mark.equation("E21")
+def test_auroc_closed_forms():
+    labels = np.repeat([False, True], 50)
+    assert metrics.auroc(labels, labels.astype(float)) == 1
+    assert metrics.auroc(labels, -labels.astype(float)) == 0
+    assert metrics.auroc(labels, np.zeros(100)) == 0.5
+    assert metrics.auroc([0, 1, 0, 1], [1, 2, 3, 4]) == 0.75
+
+
+@pytest.mark.equation("E22")
+@PROPERTY
+@given(entries)
+def test_average_precision_is_its_sum_of_steps(pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    assert metrics.average_precision(labels, scores) == pytest.approx(average_precision_by_steps(labels, scores), abs=1e-12)
+
+
+@pytest.mark.equation("E22")
+def test_average_precision_closed_forms():
+    assert metrics.average_precision([0, 0, 1, 1], [1, 2, 3, 4]) == 1
+    assert metrics.average_precision([0, 0, 0, 1], np.zeros(4)) == 0.25
+    n = 7
+    last = np.arange(n) == 0
+    assert metrics.average_precision(last, np.arange(n)) == pytest.approx(1 / n)
+    assert metrics.average_precision([1, 0, 1], [3, 2, 1]) == pytest.approx((1 + 2 / 3) / 2)
 
 
 @pytest.mark.equation("E23")
@@ -101,6 +128,32 @@ def test_an_area_is_its_definition(metric, definition, pairs):
 def test_aupro_is_its_definition(seed, limit):
     masks, maps = small_maps(seed)
     assert metrics.aupro(masks, maps, limit) == pytest.approx(aupro_by_definition(masks, maps, limit), abs=1e-12)
+
+
+@pytest.mark.equation("E23")
+@pytest.mark.parametrize("limit", [0.1, 0.3, 1.0])
+def test_aupro_closed_forms(limit):
+    masks, _ = small_maps(0)
+    assert metrics.aupro(masks, masks.astype(float), limit) == 1
+    assert metrics.aupro(masks, np.zeros(masks.shape), limit) == pytest.approx(limit / 2)
+    assert metrics.aupro(masks, -masks.astype(float), limit) == 0
+
+
+@pytest.mark.equation("E23")
+def test_aupro_of_one_region_up_to_limit_one_is_the_pixel_auroc():
+    masks = np.zeros((2, 12, 12), bool)
+    masks[0, 3:7, 2:9] = True
+    maps = np.random.default_rng(5).integers(0, 20, masks.shape) + 4.0 * masks
+    assert metrics.aupro(masks, maps, limit=1.0) == pytest.approx(metrics.auroc(masks, maps), abs=1e-12)
+
+
+def test_aupro_weighs_regions_alike_where_auroc_weighs_pixels():
+    masks = np.zeros((1, 16, 16), bool)
+    masks[0, :8] = masks[0, 12, 12] = True
+    maps = np.where(masks, 1.0, 0.0)
+    maps[0, 12, 12] = -1
+    assert metrics.auroc(masks, maps) > 0.98
+    assert metrics.aupro(masks, maps) == pytest.approx(0.5, abs=0.01)
 
 
 # A threshold fixed beforehand
@@ -133,7 +186,12 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(pairs, threshold):
     assert metrics.f1_score(labels, scores, threshold) == pytest.approx(harmonic)
 
 
-def test_counts_by_hand():
+@pytest.mark.equation("E24")
+def test_f1_closed_forms():
+    labels = [0, 0, 1, 1]
+    assert metrics.f1_score(labels, [1, 2, 3, 4], 2) == 1
+    assert metrics.f1_score(labels, [1, 2, 3, 4], 0) == pytest.approx(2 / 3)
+    assert metrics.f1_score(labels, [1, 2, 3, 4], 4) == 0
     assert metrics.counts_at([1, 1, 1, 0, 0, 0, 0], [9, 5, 1, 9, 5, 1, 1], 5) == (1, 1, 2, 3)
 
 
@@ -147,6 +205,14 @@ def test_a_score_equal_to_the_threshold_is_normal_in_float32_too():
 
 
 # Bounds, invariance, edges
+
+
+@PROPERTY
+@given(entries)
+def test_metrics_are_between_0_and_1(pairs):
+    labels, scores = split(pairs)
+    assume(both_classes(labels))
+    assert all(0 <= metric(labels, scores) <= 1 for metric in METRICS)
 
 
 def test_perfect_scores_give_no_more_than_1_whatever_the_counts():
@@ -166,6 +232,13 @@ def test_strictly_monotone_maps_change_nothing(rescale, pairs):
     assume(both_classes(labels))
     assert all(metric(labels, rescale(scores)) == metric(labels, scores) for metric in THRESHOLD_FREE)
     assert metrics.f1_score(labels, rescale(scores), rescale(0.5)) == metrics.f1_score(labels, scores, 0.5)
+
+
+@pytest.mark.parametrize("rescale", [np.exp, lambda x: 3 * x - 7], ids=["exp", "affine"])
+def test_aupro_is_unchanged_by_strictly_monotone_maps_and_the_order_of_images(rescale):
+    masks, maps = small_maps(1)
+    assert metrics.aupro(masks, rescale(maps)) == metrics.aupro(masks, maps)
+    assert metrics.aupro(masks[::-1], maps[::-1]) == pytest.approx(metrics.aupro(masks, maps), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=METRIC_NAMES)
