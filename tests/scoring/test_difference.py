@@ -87,12 +87,30 @@ def test_a_pixel_map_of_zeros_adds_nothing():
     np.testing.assert_array_equal(fuse(np.zeros((1, 4, 4)), features, 7.0), features)
 
 
+@pytest.mark.equation("E17")
+def test_an_image_is_fused_alone():
+    pixels, features = abs(uniform(3, 4, 4)), abs(uniform(3, 4, 4, seed=1))
+    np.testing.assert_array_equal(fuse(pixels, features, 7.0)[1:2], fuse(pixels[1:2], features[1:2], 7.0))
+
+
 @pytest.mark.equation("E18")
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_smoothing_is_a_gaussian_with_a_mirrored_border(sigma):
     maps = uniform(2, 20, 17)
     expected = np.stack([ndimage.gaussian_filter(m, sigma, mode="mirror", truncate=4.0) for m in maps])
     np.testing.assert_allclose(smooth(maps, sigma), expected, atol=1e-12)
+
+
+@pytest.mark.equation("E18")
+def test_smoothing_is_its_twin():
+    maps, sigma, radius = uniform(1, 6, 5), 0.7, 3
+    kernel = [np.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
+    expected = np.zeros((6, 5))
+    mirror = lambda i, n: (n - 1) - abs((n - 1) - abs(i))  # noqa: E731
+    for r, c in np.ndindex(6, 5):
+        for i, j in np.ndindex(7, 7):
+            expected[r, c] += kernel[i] * kernel[j] * maps[0, mirror(r + i - 3, 6), mirror(c + j - 3, 5)] / sum(kernel) ** 2
+    np.testing.assert_allclose(smooth(maps, sigma)[0], expected, atol=1e-12)
 
 
 @pytest.mark.equation("E18")
