@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import mdps_ref
+from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.job import detect
+from mdps_ref.kernels import table
 from mdps_ref.nn.unet import init_unet
 
 
@@ -35,11 +37,34 @@ def test_a_detector_gives_what_calibrate_and_detect_give(detector, weights, imag
     np.testing.assert_array_equal(ours.flagged, scores > np.float64(detector.decision_threshold))
     assert ours.flagged.dtype == ours.suspected.dtype == bool
     assert (detector.score(images, names[::-1]).score != ours.score).any()
+    renamed = mdps_ref.Detector.calibrated(weights, images, config, names[::-1])
+    assert renamed.mask_threshold == detect.calibrate(model, images, names[::-1], config)[0] != threshold
 
 
 def test_a_detector_compares_what_your_extractor_finds(weights, images, quick_config):
     dull = mdps_ref.Detector.calibrated(weights, images, quick_config(pixel_weight=0.0), features=lambda images: [0 * images + 1])
     assert dull.mask_threshold == dull.decision_threshold == 0 and not dull.score(images).anomaly.any()
+
+
+def calls(detector, images):
+    """Every call from Python that takes images."""
+    model, config, names = detector.model, detector.config, list("abcde")
+    return (
+        lambda: detector.score(images),
+        lambda: mdps_ref.Detector.calibrated(detector.weights, images, config),
+        lambda: detect.calibrate(model, images, names, config),
+        lambda: detect.detect(model, images, names, config, 0.5),
+        lambda: mdps_ref.train(config, images),
+    )
+
+
+def test_every_call_enters_the_fast_kernels(detector, images, monkeypatch):
+    asked = []
+    monkeypatch.setitem(table.TABLE, group_norm_silu, (table.Twin(lambda *_, **__: asked.append(1), None),))
+    for number, call in enumerate(calls(detector, images)):
+        asked.clear()
+        call()
+        assert asked, number
 
 
 WRONG = {
@@ -56,14 +81,7 @@ WRONG = {
 
 @pytest.mark.parametrize("change, says", WRONG.values(), ids=WRONG)
 def test_images_that_would_score_wrongly_are_refused(change, says, detector, images, fails_with):
-    wrong, names, config = change(images), ["a"] * 5, detector.config
-    for call in (
-        lambda: detector.score(wrong),
-        lambda: mdps_ref.Detector.calibrated(detector.weights, wrong, config),
-        lambda: detect.calibrate(detector.model, wrong, names, config),
-        lambda: detect.detect(detector.model, wrong, names, config, 0.5),
-        lambda: mdps_ref.train(config, wrong),
-    ):
+    for call in calls(detector, change(images)):
         with fails_with(says):
             call()
 
