@@ -1,5 +1,6 @@
 """The command that fetches torchvision's weights from a site on this machine: it keeps a whole and checked file, or none."""
 
+import contextlib
 import hashlib
 import http.server
 import importlib
@@ -42,7 +43,8 @@ class Site(http.server.BaseHTTPRequestHandler):
         if self.server.told_size is not None:
             self.send_header("Content-Length", str(self.server.told_size))
         self.end_headers()
-        self.wfile.write(self.server.body)
+        with contextlib.suppress(ConnectionError):  # the client may hang up, and a traceback would reach its standard error
+            self.wfile.write(self.server.body)
 
     def log_message(self, *_):
         """Nothing on standard error."""
