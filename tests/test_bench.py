@@ -161,7 +161,7 @@ SETUPS = {
 
 def test_every_kind_of_row_has_its_setup():
     kinds = {row.setup for row in rows.rows()}
-    assert kinds == SETUPS.keys() | {"training", "two_stages", "features"} and all(hasattr(rows, kind) for kind in kinds)
+    assert kinds == SETUPS.keys() | {"training", "guided_and_mdps", "features"} and all(hasattr(rows, kind) for kind in kinds)
 
 
 @pytest.mark.parametrize("setup", SETUPS)
@@ -171,7 +171,7 @@ def test_every_setup_runs(setup):
 
 def test_the_growths_run():
     """Sampling with as many steps as asked for."""
-    scores = rows.two_stages(16, 1, network="tiny", samples=1, guided_start=39, mdps_start=39)()[1]
+    scores = rows.guided_and_mdps(16, 1, network="tiny", samples=1, guided_start=39, mdps_start=39)()[1]
     assert scores.shape == (1,)
 
 

@@ -3,6 +3,8 @@
 Images are channels-last, (N, H, W, C). Convolution, normalisation and attention have files of their own.
 """
 
+import numbers
+
 from mdps_ref.autograd.tape import Tensor, primitive
 from mdps_ref.backend import array_module
 
@@ -190,7 +192,7 @@ def silu_slope(x):
 
 def _power(x, exponent):
     """x ** exponent.  Raises: TypeError where the exponent is no number."""
-    if not isinstance(exponent, int | float):
+    if not isinstance(exponent, numbers.Real):
         raise TypeError(f"a Tensor's exponent must be a number, not a {type(exponent).__name__}; use exp(exponent * log(x))")
     return power(x, exponent=exponent)
 

@@ -93,22 +93,22 @@ def primitive(*pullbacks, domain=(-2.0, 2.0)):
 
     def make(forward):
         name, plain = forward.__name__, by_argument(forward, *pullbacks)
-        parameters = inspect.signature(forward).parameters.values()
-        count = sum(parameter.kind is not inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
+        count = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in inspect.signature(forward).parameters.values())
         if len(pullbacks) != count or not any(pullbacks):
             raise TypeError(f"{name} has {count} positional arguments and {len(pullbacks)} pullbacks; give one for each argument")
 
         @functools.wraps(forward)
         def op(*args, **static):
             values = [value_of(arg) for arg in args]
-            wanted = [i for i, arg in enumerate(args) if isinstance(arg, Tensor) and pullbacks[i]]
+            if any(isinstance(value, Tensor) for value in static.values()):
+                raise TypeError(f"{name} got a Tensor by keyword, where it has no gradient; give it by position")
+            wanted = [i for i, (arg, pull) in enumerate(zip(args, pullbacks, strict=False)) if isinstance(arg, Tensor) and pull]
             replace = REPLACEMENTS.get()
             rule = (replace and replace(op, values, static)) or plain
             y, pullback = rule(values, static, wanted)
             if not wanted:
                 return y
-            marks = () if replace else _marks(y, *values)
-            return Tensor(y, Node(name, [args[i].node for i in wanted], pullback, marks))
+            return Tensor(y, Node(name, [args[i].node for i in wanted], pullback, () if replace else _marks(y, *values)))
 
         op.pullbacks, op.domain = pullbacks, domain
         PRIMITIVES.setdefault(name, op)  # a reader's primitive never takes the place of one of ours

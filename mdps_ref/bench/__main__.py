@@ -131,11 +131,11 @@ def _twins():
 
 
 GROWTHS = {
-    "growth with the image's side, tiny": (lambda side: rows.two_stages(side, network="tiny", samples=1), (32, 64, 128)),
-    "growth with the images of a batch, tiny": (lambda n: rows.two_stages(32, n, network="tiny", samples=1), (1, 2, 4, 8)),
-    "growth with n, the posterior samples, tiny": (lambda n: rows.two_stages(32, network="tiny", samples=n), (1, 2, 4, 8)),
+    "growth with the image's side, tiny": (lambda side: rows.guided_and_mdps(side, network="tiny", samples=1), (32, 64, 128)),
+    "growth with the images of a batch, tiny": (lambda n: rows.guided_and_mdps(32, n, network="tiny", samples=1), (1, 2, 4, 8)),
+    "growth with n, the posterior samples, tiny": (lambda n: rows.guided_and_mdps(32, network="tiny", samples=n), (1, 2, 4, 8)),
     "growth with the chain's steps, tiny": (
-        lambda steps: rows.two_stages(32, network="tiny", samples=1, guided_start=20 * steps - 1, mdps_start=20 * steps - 1),
+        lambda steps: rows.guided_and_mdps(32, network="tiny", samples=1, guided_start=20 * steps - 1, mdps_start=20 * steps - 1),
         (5, 10, 20, 40),
     ),
 }

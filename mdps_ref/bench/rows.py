@@ -56,7 +56,7 @@ def rows():
         Row("UNet forward, small, 64 x 64", "network", ("small",), unet_flops(NETWORKS["small"])),
         Row("guided step, released, 256 x 256", "guided_step", ("released",), 2 * released),
         Row("training step, small, batch 16, 64 x 64", "training", (), 3 * TRAINING_BATCH * unet_flops(NETWORKS["small"])),
-        Row("sampling one image, two stages, small, 64 x 64", "two_stages"),
+        Row("sampling one image, guided and mdps, small, 64 x 64", "guided_and_mdps"),
         Row("features, wide_resnet101_2, 2 images, 256 x 256", "features", ("wide_resnet101_2", 2, 256)),
         Row("scoring, 8 images, 256 x 256, given features", "scoring", (8, 256)),
     ]
@@ -157,8 +157,8 @@ def training():
     return lambda: train_step(state, images, config, np)
 
 
-def two_stages(size=64, images=1, **settings):
-    """Both stages of MDPS, as `calibrate` runs them, from images to scores."""
+def guided_and_mdps(size=64, images=1, **settings):
+    """The guided chain and MDPS, as `calibrate` runs them, from images to scores."""
     config = make_config(with_defaults({"image_size": size, "network": "small"} | settings))
     model = make_model(network_weights(config.unet()), config)
     y, names = np.clip(normal(images, size, size, 3, scale=0.3), -1, 1), [f"image {i}" for i in range(images)]

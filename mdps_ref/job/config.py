@@ -1,6 +1,7 @@
 """Every setting of a run, in one frozen dataclass. An unknown setting is an error, and each run folder keeps its settings."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import typing
@@ -141,7 +142,7 @@ class Config:
 
     def _check_rules(self):
         """Raise InputError for settings that have no meaning under the rules."""
-        rules = self.resolved_rules()
+        rules = self.resolved_rules
         under = f"under rules {self.rules!r}" + (f" except {self.rules_except!r}" if self.rules_except else "")
         if self.guidance not in rules.guides:
             raise InputError(f"guidance is {self.guidance!r}; {under} it must be one of {', '.join(rules.guides)}")
@@ -149,13 +150,10 @@ class Config:
             if getattr(self, name) < rules.lowest_start:
                 raise InputError(f"{name} is {getattr(self, name)}; {under} it must be at least {rules.lowest_start}")
 
+    @functools.cached_property
     def resolved_rules(self):
-        """Return the `released.rules.Rules`, functions and values, that `rules` and `rules_except` name."""
+        """The `released.rules.Rules`, functions and values, that `rules` and `rules_except` name; resolved once."""
         return resolve_rules(self.rules, self.rules_except)
-
-    def guide(self):
-        """Return the guide, guide(predict_noise, y, weight, mask) -> denoise, that `guidance` names under the rules."""
-        return self.resolved_rules().guides[self.guidance]
 
     def unet(self):
         """Return the network's own config, at this image size."""

@@ -109,7 +109,7 @@ def make_model(weights, config, extractor=None):
 
 def needs_test_maps(config):
     """Return whether the test images themselves set the mask's threshold (row "mask"), so that `detect` goes before `calibrate`."""
-    return config.masked and config.mask_threshold is None and config.resolved_rules().threshold_from_test is not None
+    return config.masked and config.mask_threshold is None and config.resolved_rules.threshold_from_test is not None
 
 
 def calibrate(model, good_images, names, config, threshold=None, side=None):
@@ -184,7 +184,7 @@ def detect(model, images, names, config, threshold=None):
     """
     images = check_images(images, config.image_size, names)
     known = config.mask_threshold if threshold is None else threshold
-    from_test = config.resolved_rules().threshold_from_test
+    from_test = config.resolved_rules.threshold_from_test
     if config.masked and known is None and from_test is None:
         raise InputError("the mask has no threshold: give the one that calibrate returns, or set mask_threshold")
 
@@ -245,7 +245,7 @@ def run_chains(model, images, names, config, chain_name, mask=None):
     -------
     Maps
     """
-    batched = config.resolved_rules().share_batches
+    batched = config.resolved_rules.share_batches
     at_once = config.batch_size if batched else max(1, CHAINS_AT_ONCE // config.samples)
     parts = []
     with tqdm.tqdm(total=len(images), unit="image", desc=chain_name, mininterval=1.0) as bar:
@@ -258,7 +258,7 @@ def run_chains(model, images, names, config, chain_name, mask=None):
 
 def _maps(model, images, names, config, chain_name, mask):
     """Return the Maps of a few images, whose chains share each pass of the network."""
-    rules = config.resolved_rules()
+    rules = config.resolved_rules
     y = to_device(images, model.xp)
     mask = None if mask is None else to_device(mask, model.xp)
     chain = _chain(model.predict_noise, config, rules, chain_name, images.shape[1:])
@@ -283,7 +283,7 @@ def _chain(predict_noise, config, rules, chain_name, shape):
     """Return chain(y, mask, draw) -> x_0, with the settings of the chain of this name; without strength there is no guide."""
     start = config.guided_start if chain_name == "guided" else config.mdps_start
     strength = {"reconstruction": 0.0, "guided": config.guided_strength, "mdps": config.mdps_strength}[chain_name]
-    weight, timesteps, guide = rules.weight(strength, shape), rules.timesteps(start, config.stride), config.guide()
+    weight, timesteps, guide = rules.weight(strength, shape), rules.timesteps(start, config.stride), rules.guides[config.guidance]
 
     def chain(y, mask, draw):
         denoise = guide(predict_noise, y, weight, mask) if weight else prior_denoiser(predict_noise)

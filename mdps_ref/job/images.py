@@ -88,7 +88,7 @@ def read_images(config, folder):
 
 def judged_side(config, layout):
     """Return the side, in pixels, of the centre of each image that is scored and judged; `layout` is "mvtec" or "btad"."""
-    return round(config.image_size * config.resolved_rules().judged_share[layout])
+    return round(config.image_size * config.resolved_rules.judged_share[layout])
 
 
 def true_mask(item, config, side):
@@ -103,7 +103,7 @@ def true_mask(item, config, side):
         return np.zeros((side, side), bool)
     if not item.mask_path:
         return None
-    mask = load_mask(item.mask_path, config.image_size, image_size(item.path), config.resolved_rules().shrink_mask)
+    mask = load_mask(item.mask_path, config.image_size, image_size(item.path), config.resolved_rules.shrink_mask)
     return centre_crop(mask[None], side)[0]
 
 

@@ -79,7 +79,7 @@ def draw_batch(images, config, step):
     """
     rng = random_stream(config.seed, "training", sample=step)
     chosen = rng.choice(len(images), config.batch_size, replace=config.batch_size > len(images))
-    t = rng.integers(config.resolved_rules().first_timestep, STEPS, size=config.batch_size)
+    t = rng.integers(config.resolved_rules.first_timestep, STEPS, size=config.batch_size)
     return images[chosen], t, rng.standard_normal(images[chosen].shape, np.float32)
 
 

@@ -47,7 +47,7 @@ def shared(forward):
 
 
 def with_plain_pullbacks(primitive, forward):
-    """Return the rule of a fast forward pass with the primitive's own pullbacks. These call primitives, so they use fast twins too."""
+    """Return the rule of a fast forward pass with the primitive's own pullbacks. They call primitives, which are twins inside fast()."""
     return by_argument(forward, *primitive.pullbacks)
 
 
@@ -124,7 +124,7 @@ def fast(threads=None):
     Parameters
     ----------
     threads : int or None
-        At most this many threads share the work; None is one for each core.
+        At most this many threads share the work. None is the outer block's number, or one for each core.
     """
     table = TABLE
 
@@ -134,7 +134,9 @@ def fast(threads=None):
                 return twin.rule
         return None
 
-    settings = {REPLACEMENTS: replace, POOL: POOL.get() or Pool(), LIMIT: min(threads or CORES, CORES)}
+    pool = POOL.get()
+    limit = threads or (LIMIT.get() if pool else CORES)
+    settings = {REPLACEMENTS: replace, POOL: pool or Pool(), LIMIT: min(limit, CORES)}
     tokens = [(variable, variable.set(value)) for variable, value in settings.items()]
     try:
         with single_threaded_blas:

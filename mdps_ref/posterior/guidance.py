@@ -283,7 +283,7 @@ GUIDES = {"norm": norm_guide, "squared_norm": squared_norm_guide, "moment_matche
 
 
 def guidance_weight(strength, shape):
-    """Weight w of the norm's gradient for a strength without units.
+    """Weight w of a guide for a strength without units. It suits the norm's gradient; every guide gets the same w.
 
     The gradient has a length of about 1 at every image size, the noise a length of about sqrt(H W C). So one strength means the same
     at every size.

@@ -198,7 +198,7 @@ def leaks(config):
     list of str
         A sentence each; none under the paper's rules.
     """
-    taken, batched = config.resolved_rules().taken_from_released, config.batch_size > 1
+    taken, batched = config.resolved_rules.taken_from_released, config.batch_size > 1
     batch = f"the {config.batch_size} test images that share a batch, in the order of their names"
     sentences = []
     if batched and "norm" in taken and config.guidance == "norm":

@@ -184,6 +184,8 @@ def test_operators_and_methods_are_the_primitives():
         (lambda x: ops.matmul(x[0], x), "reshape"),
         (lambda x: Tensor(np.arange(3)), "float"),
         (lambda x: Tensor([1.0]), "float"),
+        (lambda x: ops.linear(x.value, x.value, b=x), "position"),
+        (lambda x: ops.exp(x, x), "positional"),
     ],
 )
 def test_what_a_tensor_does_not_do_is_an_error_with_a_remedy(wrong, says):
@@ -193,6 +195,11 @@ def test_what_a_tensor_does_not_do_is_an_error_with_a_remedy(wrong, says):
 
 def test_a_tensor_shows_its_value_and_what_made_it():
     assert "1.5" in repr(Tensor(np.array([1.5]))) and "mul" in repr(3 * Tensor(np.array([1.5])))
+
+
+def test_an_exponent_may_be_numpys_own_number():
+    x = Tensor(np.array([2.0, 3.0]))
+    np.testing.assert_array_equal((x ** np.int64(2)).value, [4, 9])
 
 
 def test_a_zeroth_power_at_zero_has_slope_zero():

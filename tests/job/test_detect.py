@@ -262,8 +262,8 @@ def test_each_chain_has_its_strength_and_start_and_the_rules_read_them(
         seen.extend((start, timesteps))
         return y
 
-    recorded = dataclasses.replace(config.resolved_rules(), chain=chain, norm_guide=guide)
-    monkeypatch.setattr(type(config), "resolved_rules", lambda self: recorded)
+    recorded = dataclasses.replace(config.resolved_rules, chain=chain, norm_guide=guide)
+    monkeypatch.setattr(type(config), "resolved_rules", property(lambda self: recorded))
     for name in CHAINS:
         detect.run_chains(make_model(config), some_images(1, 32), NAMES[:1], config, name)
     w = [pytest.approx(strength * w_at_32 * 3**0.5) for strength in (0.1, 0.2)]

@@ -125,6 +125,18 @@ def test_fast_uses_a_twin_inside_the_block_and_nothing_outside(monkeypatch):
     assert len(calls) == 2 and REPLACEMENTS.get() is None
 
 
+def test_a_block_inside_another_keeps_its_threads_and_may_ask_for_others(monkeypatch):
+    """Detection enters fast() itself: a caller's fast(1) must hold there too."""
+    monkeypatch.setattr("mdps_ref.kernels.table.CORES", 8)
+    seen = []
+    with fast(3):
+        for threads_asked in (None, 1, 99):
+            with fast(threads_asked):
+                seen.append(threads.LIMIT.get())
+        seen.append(threads.LIMIT.get())
+    assert seen == [3, 1, 8, 3]
+
+
 def test_a_readers_primitive_of_a_known_name_keeps_its_own_meaning():
     @primitive(lambda y, x, axis: lambda g: 3 * g)
     def sum(x, *, axis):

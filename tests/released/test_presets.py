@@ -1,5 +1,6 @@
 """The authors' settings: all there, what they expand to, and what wins over them."""
 
+import dataclasses
 import math
 
 import pytest
@@ -57,7 +58,11 @@ def test_with_one_norm_an_image_a_strength_is_that_of_one_image_in_the_authors_b
     strengths = ("guided_strength", "mdps_strength")[not released.masked :]
     for strength in strengths:
         assert getattr(other, strength) * math.sqrt(batch) == pytest.approx(getattr(released, strength))
-    assert {key for key in vars(other) if getattr(other, key) != getattr(released, key)} <= {"rules", "rules_except", *strengths}
+    assert {key for key in dataclasses.asdict(other) if getattr(other, key) != getattr(released, key)} <= {
+        "rules",
+        "rules_except",
+        *strengths,
+    }
 
 
 def test_what_is_given_wins_over_a_preset_and_a_preset_over_what_suits_the_network():
