@@ -6,7 +6,8 @@ from mdps_ref.autograd.tape import Tensor, primitive, pull_back, value_and_gradi
 from mdps_ref.errors import InputError
 from mdps_ref.job.config import make_config
 from mdps_ref.job.detector import Detector
-from mdps_ref.job.train import load_weights, train
+from mdps_ref.job.train import train
+from mdps_ref.job.weights import load_weights
 from mdps_ref.kernels import fast
 from mdps_ref.posterior.guidance import GUIDES
 from mdps_ref.posterior.sampler import mdps_chain, posterior_samples

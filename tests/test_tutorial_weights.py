@@ -5,7 +5,8 @@ import importlib
 import numpy as np
 import pytest
 
-from mdps_ref.job.train import load_weights, save_training, start_training
+from mdps_ref.job.train import save_training, start_training
+from mdps_ref.job.weights import load_weights
 from mdps_ref.weights.checkpoint import load_checkpoint
 
 

@@ -10,7 +10,8 @@ from mdps_ref.job.detect import Detection, calibrate, centre, detect, make_extra
 from mdps_ref.job.evaluate import evaluate
 from mdps_ref.job.images import RunImages, read_images
 from mdps_ref.job.run_folder import write_json, write_maps, write_scores
-from mdps_ref.job.train import load_weights, resume_training, train
+from mdps_ref.job.train import resume_training, train
+from mdps_ref.job.weights import load_weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.job import train
+from mdps_ref.job.weights import load_weights
 from mdps_ref.nn.optim import global_norm
 from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
 from mdps_ref.released.names import to_released
@@ -177,7 +178,7 @@ def checkpoint(tmp_path, quick_config, some_images):
     return tmp_path / "checkpoint.npz"
 
 
-@pytest.mark.parametrize("load", [train.load_weights, train.resume_training])
+@pytest.mark.parametrize("load", [load_weights, train.resume_training])
 def test_weights_of_another_network_or_cut_short_are_refused(load, checkpoint, quick_config, fails_with):
     for config in (quick_config(network="small"), quick_config(image_size=32)):
         size = f"{config.image_size} x {config.image_size}"
@@ -191,16 +192,16 @@ def test_weights_of_another_network_or_cut_short_are_refused(load, checkpoint, q
 def test_a_checkpoint_without_what_is_needed_is_refused(checkpoint, quick_config, fails_with):
     groups, about = load_checkpoint(checkpoint)
     save_checkpoint(checkpoint, {"ema": groups["ema"]}, about)
-    assert train.load_weights(checkpoint, quick_config(), np).keys() == groups["ema"].keys()
+    assert load_weights(checkpoint, quick_config(), np).keys() == groups["ema"].keys()
     with fails_with(checkpoint, "first_moment, second_moment, training, weights", "start a new run"):
         train.resume_training(checkpoint, quick_config(), np)
     save_checkpoint(checkpoint, {"weights": groups["weights"]}, about)
     with fails_with(checkpoint, "holds no weights"):
-        train.load_weights(checkpoint, quick_config(), np)
+        load_weights(checkpoint, quick_config(), np)
 
 
 def test_loaded_weights_are_the_moving_average_and_training_goes_on_under_its_own_settings_alone(checkpoint, quick_config, fails_with):
-    weights = train.load_weights(checkpoint, quick_config(), np)
+    weights = load_weights(checkpoint, quick_config(), np)
     state = train.resume_training(checkpoint, quick_config(train_steps=1), np)
     assert all((state.ema[name] == w).all() for name, w in weights.items())
     assert any((state.weights[name] != w).any() for name, w in weights.items())
@@ -237,7 +238,7 @@ def test_the_authors_weights_are_read_as_such_whatever_the_file_is_called(suffix
         path.write_bytes(safetensors(state))
     else:
         write_state_dict(path, state)
-    loaded = train.load_weights(path, quick_config(), np)
+    loaded = load_weights(path, quick_config(), np)
     assert loaded.keys() == weights.keys()
     assert all((loaded[name] == w).all() and loaded[name].dtype == np.float32 for name, w in weights.items())
 
@@ -246,14 +247,14 @@ def test_the_authors_weights_that_do_not_fit_or_are_damaged_are_one_line(of_thei
     state, path = to_released(init_unet(of_their_family), of_their_family), tmp_path / "theirs.pth"
     write_state_dict(path, {name: array for name, array in state.items() if name != "out.2.bias"})
     with fails_with(path, "out.2.bias is missing", "--network released --image-size 256"):
-        train.load_weights(path, quick_config(), np)
+        load_weights(path, quick_config(), np)
     write_state_dict(path, state)
     with monkeypatch.context() as patch, fails_with(path, "8 groups", "--network released --image-size 256"):
         patch.setitem(NETWORKS, "tiny", UNetConfig())
-        train.load_weights(path, quick_config(), np)
+        load_weights(path, quick_config(), np)
     path.write_bytes(path.read_bytes()[:-1000])
     with fails_with(path):
-        train.load_weights(path, quick_config(), np)
+        load_weights(path, quick_config(), np)
 
 
 # Divergence
