@@ -48,21 +48,24 @@ class Config:
     checkpoint_every : int
         Training steps between checkpoints.
     guided_start, mdps_start : int
-        T, the timestep that a test image is noised to, in the guided chain; in the reconstruction and MDPS chains.
+        T, the timestep that a test image is noised to, in the guided chain; in the reconstruction and MDPS chains. `NETWORK_DEFAULTS`,
+        below, has other defaults for the larger networks. See `diffusion.schedule.visited_timesteps`.
     stride : int
         Difference between two timesteps that a chain visits.
     samples : int
         n, posterior samples an image.
     ddim_eta : float
-        DDIM's eta: 1 draws fresh noise in every step as DDPM does, 0 draws none after the start.
+        DDIM's eta: 1 draws fresh noise in every step as DDPM does, 0 draws none after the start. See `diffusion.reverse.ddim_step`.
     guidance : {"norm", "squared_norm", "moment_matched"}
         The guide, a name in `posterior.guidance.GUIDES`. "moment_matched" costs 4 pullbacks a step.
     guided_strength, mdps_strength : float
-        Guidance strength w / sqrt(H W C) in the guided chain and in MDPS; see `guidance_weight`.
+        Guidance strength w / sqrt(H W C) in the guided chain and in MDPS; see
+        `posterior.guidance.guidance_weight`.
     masked : bool
         Make a mask from the guided chain and run MDPS under it. False: one guided chain, with MDPS's settings, is the result.
     mask_share : float
-        Calibrates the mask's threshold: the share of a held-out good image's pixels that may be suspected.
+        Calibrates the mask's threshold: the share of the pixels of held-out good images that may be suspected. See
+        `posterior.mask.mask_threshold`.
     mask_threshold : float or None
         A fixed threshold of the mask, in values of the anomaly map. None calibrates it.
     mask_lambda : float

@@ -126,7 +126,7 @@ ROWS = {
     ),
     "normal_pixels": Row(
         6,
-        "Eq. (10): on normal pixels the chain ends at the test image exactly",
+        "Eq. (10): on normal pixels the chain ends at the test image, to rounding",
         "before each call normal pixels are replaced by the noised test image (the same noise each time); the result agrees only roughly",
         {"chain": mdps_chain},
         {"chain": released.released_chain},
@@ -211,7 +211,7 @@ def leaks(config):
         )
     if config.masked and config.mask_threshold is None and "mask" in taken:
         sentences.append(
-            "The mask's threshold lies between the least and the largest value of the guided maps of the whole test set: every test image "
-            "changes every mask, and so the decision's threshold too, since held-out good images are masked by it (row 5)."
+            "The mask’s threshold lies between the least and the largest value of the guided maps of the whole test set: every test image "
+            "changes every mask, and so the decision’s threshold too, since held-out good images are masked by it (row 5)."
         )
     return sentences
