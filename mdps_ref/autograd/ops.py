@@ -172,7 +172,7 @@ def _spread(g, x, axis, keepdims):
 
 
 def _channels(first, stop):
-    """The pullback of a concatenation to one of its parts; it keeps neither."""
+    """The pullback of a concatenation to one of its parts; it keeps no array."""
     return lambda g: g[..., first:stop]
 
 

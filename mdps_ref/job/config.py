@@ -40,7 +40,7 @@ class Config:
     train_steps, batch_size, learning_rate
         Training steps, images a step, Adam's learning rate. Under the released rules, `batch_size` test images share a batch too.
     clip_norm : float
-        Largest length of the gradient, of the loss per pixel value.
+        Largest length of the gradient. The loss is that per pixel value.
     weight_decay, l2 : float
         Decoupled weight decay (AdamW); L2 penalty, which adds l2 * weight to the gradient.
     ema_decay : float
@@ -48,7 +48,8 @@ class Config:
     checkpoint_every : int
         Training steps between checkpoints.
     guided_start, mdps_start : int
-        T, the timestep that a test image is noised to, in the guided chain; in the reconstruction and MDPS chains. `NETWORK_DEFAULTS`,
+        T, the timestep that a test image is noised to. `guided_start` is that of the guided chain, `mdps_start` that of reconstruction
+        and MDPS. `NETWORK_DEFAULTS`,
         below, has other defaults for the larger networks. See `diffusion.schedule.visited_timesteps`.
     stride : int
         Difference between two timesteps that a chain visits.
@@ -62,7 +63,7 @@ class Config:
         Guidance strength w / sqrt(H W C) in the guided chain and in MDPS; see
         `posterior.guidance.guidance_weight`.
     masked : bool
-        Make a mask from the guided chain and run MDPS under it. False: one guided chain, with MDPS's settings, is the result.
+        Make a mask from the guided chain and run MDPS under it. False: one guided chain is the result; it has the settings `mdps_start` and `mdps_strength`.
     mask_share : float
         Calibrates the mask's threshold: the share of the pixels of held-out good images that may be suspected. See
         `posterior.mask.mask_threshold`.

@@ -3,7 +3,7 @@
 A noise predictor is a function `predict_noise(x_t, t) -> eps`: the network, with an int t for each image. A denoiser is a function
 `denoise(x_t, t) -> eps`, with one int t for all images. A guide makes a denoiser: `guide(predict_noise, y, weight, mask=None) -> denoise`.
 
-A gradient needs two calls. `Tensor(x_t)` makes the network write down what it does with x_t; `pull_back(x0_hat, g, [x])` then gives
+A gradient needs two calls to the array library. `Tensor(x_t)` makes the network write down what it does with x_t; `pull_back(x0_hat, g, [x])` then gives
 J^T g, where J is the slope of x0_hat at x_t. Every image is guided by itself, so its result never depends on its neighbours. As in the
 paper, m = 1 on suspected pixels and m = 0 on normal ones.
 """
@@ -28,8 +28,8 @@ def posterior_score(eps, gradient, weight, alpha_bar_t):
     gradient : array, (N, H, W, C)
         The gradient of the misfit to x_t.
     weight : float
-        Of the squared norm: 1 / (2 sigma^2) for an observation of deviation sigma. With the norm as misfit, a weight w acts
-        like a variance of norm / w of the observation.
+        If the misfit is the squared norm, w = 1 / (2 sigma^2) is right for an observation of deviation sigma. If it is the norm, a
+        weight w acts as if the observation had the variance norm / w.
     alpha_bar_t : float
 
     Returns
@@ -96,7 +96,7 @@ def noise_towards(y, x_t, alpha_bar_t):
 def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, cotangent):
     """Predicted noise, and the gradient of the misfit between x0_hat(x_t) and y, from one forward pass.
 
-    x_t alone is wrapped, so no weight gradient is paid for. The misfit runs over all pixels, as in MDPS's Fig. 1.
+    x_t alone is wrapped, so the gradient to the network's weights is not computed. The misfit runs over all pixels, as in MDPS's Fig. 1.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def misfit_gradient(predict_noise, x_t, t, y, alpha_bar_t, cotangent):
 
     References
     ----------
-    DPS, Eq. 16. With the norm, as in DPS's code, rho_t = w / (2 norm).
+    DPS, Eq. 16. There the squared norm is weighted by rho_t. The norm with weight w is the same as rho_t = w / (2 norm), as in DPS's code.
     """
     wrapped = Tensor(x_t)
     eps = predict_noise(wrapped, t)
@@ -139,7 +139,7 @@ def twice_residual(residual):
 
 
 def moment_matched_gradient(predict_noise, x_t, t, y, mask, variance, alpha_bar_t, iterations=3):
-    """Predicted noise, and the gradient of a likelihood that keeps the variance of x0_hat, which DPS drops.
+    """Predicted noise, and the gradient of a likelihood that knows how uncertain x0_hat is. DPS neglects that variance.
 
     V_t g = (1 - alpha_bar_t) / sqrt(alpha_bar_t) J_t^T g, where J_t is the slope of x0_hat. So each step of conjugate gradients costs one
     pullback. If images are Gaussian, enough steps guide to E[eps | x_t, y] exactly, Eq. (10) included. A trained network's J_t is
@@ -283,9 +283,10 @@ GUIDES = {"norm": norm_guide, "squared_norm": squared_norm_guide, "moment_matche
 
 
 def guidance_weight(strength, shape):
-    """Weight w of a guide for a strength without units. It suits the norm's gradient; every guide gets the same w.
+    """Weight w of a guide for a strength without units. Every guide gets the same w, though the scale suits the norm's gradient alone.
 
-    The gradient has a length of about 1 at every image size, the noise a length of about sqrt(H W C). So one strength means the same
+    The gradient of the norm (Euclidean, as always here) has a length of about 1 at every image size, the noise a length of about
+    sqrt(H W C). So one strength means the same
     at every size.
 
     Parameters

@@ -69,7 +69,7 @@ def maximum(maps):
 
 
 def one_percent(maps):
-    """Return 1 % of a map's pixels as a whole number, at least 1; of 224 x 224 it is about the authors' 500.
+    """Return 1 % of a map's pixels as a whole number, at least 1; for a map of 224 x 224 pixels that is 502, about the authors' 500.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def arguments(name, shapes, dtype=np.float64):
 
 
 def test_every_primitive_has_a_row():
-    """A reader's own primitives, such as the README's, stand in the table too."""
+    """A reader's own primitives, such as the README's, stand in PRIMITIVES too."""
     assert {name for name, op in PRIMITIVES.items() if str(op.__module__).startswith("mdps_ref.")} == CASES.keys()
 
 
