@@ -49,8 +49,7 @@ class Config:
         Training steps between checkpoints.
     guided_start, mdps_start : int
         T, the timestep that a test image is noised to. `guided_start` is that of the guided chain, `mdps_start` that of reconstruction
-        and MDPS. `NETWORK_DEFAULTS`,
-        below, has other defaults for the larger networks. See `diffusion.schedule.visited_timesteps`.
+        and MDPS. `NETWORK_DEFAULTS`, below, has other defaults for the larger networks. See `diffusion.schedule.visited_timesteps`.
     stride : int
         Difference between two timesteps that a chain visits.
     samples : int
@@ -63,7 +62,8 @@ class Config:
         Guidance strength w / sqrt(H W C) in the guided chain and in MDPS; see
         `posterior.guidance.guidance_weight`.
     masked : bool
-        Make a mask from the guided chain and run MDPS under it. False: one guided chain is the result; it has the settings `mdps_start` and `mdps_strength`.
+        Make a mask from the guided chain and run MDPS under it. False: one guided chain is the result; it has the settings `mdps_start`
+        and `mdps_strength`.
     mask_share : float
         Calibrates the mask's threshold: the share of the pixels of held-out good images that may be suspected. See
         `posterior.mask.mask_threshold`.
