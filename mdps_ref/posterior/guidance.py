@@ -4,8 +4,8 @@ A noise predictor is a function `predict_noise(x_t, t) -> eps`: the network, wit
 `denoise(x_t, t) -> eps`, with one int t for all images. A guide makes a denoiser: `guide(predict_noise, y, weight, mask=None) -> denoise`.
 
 A gradient needs two calls to the array library. `Tensor(x_t)` makes the network write down what it does with x_t. Then
-`pull_back(x0_hat, g, [x])` gives J^T g, where J is the slope of x0_hat at x_t. Every image is guided by itself, so its result never depends on its neighbours. As in the
-paper, m = 1 on suspected pixels and m = 0 on normal ones.
+`pull_back(x0_hat, g, [x])` gives J^T g, where J is the slope of x0_hat at x_t. Every image is guided by itself, so its result
+never depends on its neighbours. As in the paper, m = 1 on suspected pixels and m = 0 on normal ones.
 """
 
 import math
