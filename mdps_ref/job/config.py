@@ -142,6 +142,7 @@ class Config:
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}; it must lie in {low} .. {high}")
         self._check_rules()
+        self._check_features()
         self.unet()
 
     def _check_rules(self):
@@ -153,6 +154,20 @@ class Config:
         for name in ("guided_start", "mdps_start"):
             if getattr(self, name) < rules.lowest_start:
                 raise InputError(f"{name} is {getattr(self, name)}; {under} it must be at least {rules.lowest_start}")
+
+    def _check_features(self):
+        """Raise InputError for settings of features and scores that would be ignored, or say nothing."""
+        if self.features == "unet":
+            for name in ("feature_weights", "feature_layers"):
+                if getattr(self, name):
+                    raise InputError(
+                        f"{name} is {getattr(self, name)!r}, but features 'unet' has no such choice; leave it out, or set features"
+                    )
+        if self.image_score == "softmax_top_500" and self.image_size**2 <= 500:
+            raise InputError(
+                f"image_score 'softmax_top_500' is 1 for every image of {self.image_size} x {self.image_size} pixels; choose another, "
+                "or an image_size of at least 23"
+            )
 
     @functools.cached_property
     def resolved_rules(self):

@@ -116,7 +116,8 @@ class Detector:
         images = check_images(images, self.config.image_size, names)
         names = _names(images, names)
         with fast():
-            _, mdps, _ = guided_and_mdps(self.model, images, names, self.config, lambda maps: self.mask_threshold)
+            _, kept, _ = guided_and_mdps(self.model, images, names, self.config, lambda guided: self.mask_threshold)
+        mdps = kept.result()
         return Scores(
             score=mdps.score,
             flagged=exceeds(mdps.score, self.decision_threshold),

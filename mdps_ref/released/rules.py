@@ -39,6 +39,8 @@ class Rules:
         threshold_from_test(guided maps of the test set, mask_lambda) -> the mask's threshold; None if held-out good images set it.
     chain : callable
         `mdps_chain`, or a function with its signature.
+    keeps_normal_pixels : bool
+        Whether the chain gives y itself on normal pixels, so that an image whose mask is empty needs no chain.
     timesteps : callable
         timesteps(start, stride) -> list of ints.
     lowest_start : int
@@ -60,6 +62,7 @@ class Rules:
     fuse: Callable
     threshold_from_test: Callable | None
     chain: Callable
+    keeps_normal_pixels: bool
     timesteps: Callable
     lowest_start: int
     first_timestep: int
@@ -128,8 +131,8 @@ ROWS = {
         6,
         "Eq. (10): on normal pixels the chain ends at the test image, to rounding",
         "before each call normal pixels are replaced by the noised test image (the same noise each time); the result agrees only roughly",
-        {"chain": mdps_chain},
-        {"chain": released.released_chain},
+        {"chain": mdps_chain, "keeps_normal_pixels": True},
+        {"chain": released.released_chain, "keeps_normal_pixels": False},
     ),
     "start": Row(
         7,

@@ -106,3 +106,27 @@ def mean_and_spread(maps):
     E20 : mean = (1/n) sum_i D_i, spread = sqrt((1/n) sum_i (D_i - mean)^2), over the anomaly maps D_i of an image's n samples
     """
     return maps.mean(axis=1), maps.std(axis=1)
+
+
+def pooled_mean_and_spread(one, other):
+    """Mean and spread of two groups of maps together, from those of each group.
+
+    Parameters
+    ----------
+    one, other : (int, array, array)
+        The number of maps in the group, their mean, and their spread. `one` may be None, for no maps.
+
+    Returns
+    -------
+    (int, array, array)
+
+    References
+    ----------
+    T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983.
+    """
+    if one is None:
+        return other
+    (n, mean, spread), (m, other_mean, other_spread) = one, other
+    total, step = n + m, other_mean - mean
+    variance = (n * spread**2 + m * other_spread**2) / total + (n * m / total**2) * step**2
+    return total, mean + step * (m / total), variance**0.5

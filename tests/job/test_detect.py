@@ -9,6 +9,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job import detect
 from mdps_ref.job.images import judged_side
 from mdps_ref.nn.unet import init_unet
+from mdps_ref.posterior.sampler import mdps_chain, prior_denoiser
 
 NAMES = ["test/a/000", "test/a/001", "test/b/000", "test/good/000", "test/good/001"]
 CHAINS = ("reconstruction", "guided", "mdps")
@@ -37,7 +38,8 @@ def chains(make_model, images):
     """chains(config, name): the Maps of these chains."""
 
     def run(config, name, images=images, mask=None, names=NAMES):
-        return detect.run_chains(make_model(config), images, names[: len(images)], config, name, mask)
+        mask_of = None if mask is None else lambda part: mask[part]
+        return detect.run_chains(make_model(config), images, names[: len(images)], config, name, mask_of).result()
 
     return run
 
@@ -76,7 +78,7 @@ def together(make_model, images, quick_config):
     """
     config = quick_config(samples=2)
     model = make_model(config)
-    values = np.sort(detect.run_chains(model, images, NAMES, config, "guided").anomaly, axis=None)
+    values = np.sort(detect.run_chains(model, images, NAMES, config, "guided").result().anomaly, axis=None)
     middle = values[len(values) // 3 : -len(values) // 3]
     widest = np.diff(middle).argmax()
     threshold = float(middle[widest : widest + 2].mean())
@@ -99,7 +101,7 @@ def test_the_name_and_the_chain_key_the_noise(together, images):
     model, config, threshold, found = together
     assert differ(detect.detect(model, images[:1], ["another"], config, threshold).reconstruction, found.reconstruction)
     config = dataclasses.replace(config, guided_strength=0.0, mdps_strength=0.0)
-    reconstruction, guided, mdps = (detect.run_chains(model, images, NAMES, config, chain) for chain in CHAINS)
+    reconstruction, guided, mdps = (detect.run_chains(model, images, NAMES, config, chain).result() for chain in CHAINS)
     assert differ(reconstruction, guided) and differ(guided, mdps) and differ(mdps, reconstruction)
 
 
@@ -142,6 +144,25 @@ def test_the_mask_is_where_the_guided_map_exceeds_the_threshold_and_without_one_
     assert found.mdps.anomaly.max() < 0.01 * found.reconstruction.anomaly.max()
 
 
+def test_an_image_with_an_empty_mask_is_its_own_sample_without_a_chain(make_model, images, quick_config):
+    """Eq. (10), which the chain confirms to rounding. The released rules replace normal pixels, so their chain has to run."""
+    config, model, mask = quick_config(), make_model(quick_config()), np.zeros((5, 16, 16, 1), np.float32)
+    mask[3, 4:9, 4:9] = 1
+    calls = []
+    counted = dataclasses.replace(model, predict_noise=lambda x_t, t: calls.append(len(t)) or model.predict_noise(x_t, t))
+    found = detect.batch_maps(counted, images, NAMES, config, "mdps", mask)
+    assert set(calls) == {1}
+    np.testing.assert_array_equal(found.x_0[:3], images[:3])
+    empty = [0, 1, 2, 4]
+    assert not any(getattr(found, name)[empty].any() for name in ("anomaly", "spread", "difference", "score", "suspected"))
+    assert_same(found, detect.batch_maps(model, images[3:4], NAMES[3:4], config, "mdps", mask[3:4]), kept=3)
+    sampled = detect.batch_maps(model, images, NAMES, quick_config(rules_except="normal_pixels"), "mdps", mask)
+    assert abs(sampled.x_0[:3] - images[:3]).max() > ROUNDING
+    denoise = prior_denoiser(model.predict_noise)
+    x_0 = mdps_chain(denoise, images, 0 * mask, 60, [60, 30, 0, -1], lambda: images[::-1])
+    np.testing.assert_allclose(x_0, images, atol=ROUNDING)
+
+
 def test_a_fixed_mask_threshold_takes_the_place_of_the_calibrated_one(together, images):
     model, config, threshold, found = together
     fixed = dataclasses.replace(config, mask_threshold=threshold)
@@ -166,9 +187,9 @@ def test_the_calibrated_threshold_leaves_the_share_of_held_out_pixels_suspected(
 def test_without_a_mask_one_guided_chain_is_the_result(rules, make_model, images, quick_config, monkeypatch):
     config = quick_config(rules=rules, masked=False, guided_strength=9.0, guided_start=200)
     model = make_model(config)
-    expected = detect.run_chains(model, images, NAMES, config, "mdps")
+    expected = detect.run_chains(model, images, NAMES, config, "mdps").result()
     run, ran = detect.run_chains, []
-    monkeypatch.setattr(detect, "run_chains", lambda *args: ran.append(args[4]) or run(*args))
+    monkeypatch.setattr(detect, "run_chains", lambda *args, **more: ran.append(args[4]) or run(*args, **more))
     found = detect.detect(model, images, NAMES, config)
     assert ran == ["reconstruction", "mdps"] and found.mask_threshold is None
     assert found.mdps is found.guided and found.mdps.suspected.all()
@@ -205,7 +226,7 @@ EXTREMES = [
     {"feature_timestep": 0},
     {"feature_timestep": 999},
     {"image_score": "max"},
-    {"image_score": "softmax_top_500"},
+    {"image_score": "softmax_top_500", "image_size": 24},
     {"image_size": 8},
     {"image_size": 16, "network": "small"},
 ]
@@ -325,7 +346,7 @@ def test_normal_pixels_come_back_exactly_or_roughly(settings, exact, make_model,
     assert 0 < found.mdps.suspected.mean() < 1
     assert (change.max() < ROUNDING) == exact and change.max() < 0.5
     if config.rules == "paper":
-        assert_same(found.guided, detect.run_chains(make_model(config), images, NAMES, quick_config(), "guided"))
+        assert_same(found.guided, detect.run_chains(make_model(config), images, NAMES, quick_config(), "guided").result())
 
 
 def test_the_centre_is_judged_and_scored_anew(chains, make_model, images, quick_config):

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from mdps_ref.scoring.image_score import IMAGE_SCORES, maximum, mean_and_spread, one_percent, softmax_top_k, top_k_mean
+from mdps_ref.scoring.image_score import (
+    IMAGE_SCORES,
+    maximum,
+    mean_and_spread,
+    one_percent,
+    pooled_mean_and_spread,
+    softmax_top_k,
+    top_k_mean,
+)
 
 MAPS = np.random.default_rng(0).random((3, 8, 8))
 
@@ -47,3 +55,14 @@ def test_mean_and_spread():
     np.testing.assert_allclose(doubled_mean, 2 * mean + 1)
     np.testing.assert_allclose(doubled_spread, 2 * spread)
     np.testing.assert_array_equal(mean_and_spread(np.ones((1, 3, 2, 2)))[1], 0)
+
+
+@pytest.mark.equation("E20")
+@pytest.mark.parametrize("sizes", [(5,), (1, 4), (2, 2, 1)], ids=str)
+def test_groups_of_samples_together_have_the_mean_and_spread_of_all(sizes):
+    maps, together = np.random.default_rng(1).random((2, 5, 4, 4)), None
+    for group in np.split(maps, np.cumsum(sizes)[:-1], axis=1):
+        together = pooled_mean_and_spread(together, (group.shape[1], *mean_and_spread(group)))
+    count, *found = together
+    assert count == 5
+    np.testing.assert_allclose(found, mean_and_spread(maps), rtol=1e-12)

@@ -1,0 +1,65 @@
+"""SIGINT and SIGTERM: finish the step at hand, keep what was done, and stop."""
+
+import contextlib
+import signal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_requested = []  # the signal that asked to stop, if one has
+
+
+class Interrupted(Exception):
+    """A signal asked to stop, and what was done so far is kept.
+
+    Parameters
+    ----------
+    number : int
+        The signal.
+    """
+
+    def __init__(self, number):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+    @property
+    def exit_status(self):
+        """128 + the signal's number, as shells have it."""
+        return 128 + self.number
+
+
+@contextlib.contextmanager
+def stopping_at_the_next_step():
+    """Inside the block the first SIGINT or SIGTERM only asks to stop, see `stop_if_asked`; the second has its usual effect."""
+
+    def ask(number, frame):
+        _requested.append(number)
+        restore()
+
+    earlier = {}
+
+    def restore():
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        earlier |= {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        restore()
+        _requested.clear()
+
+
+def asked_to_stop():
+    """Return whether a signal has asked to stop."""
+    return bool(_requested)
+
+
+def stop_if_asked():
+    """Stop here if a signal has asked to.
+
+    Raises
+    ------
+    Interrupted
+    """
+    if _requested:
+        raise Interrupted(_requested[0])
