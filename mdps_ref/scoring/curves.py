@@ -27,7 +27,7 @@ def roc_curve(labels, scores):
     """
     anomalous, scores = checked_entries(labels, scores)
     thresholds, true_positives, false_positives = _sums_above(scores, anomalous, ~anomalous)
-    return _shares(false_positives), _shares(true_positives), thresholds
+    return shares_of_total(false_positives), shares_of_total(true_positives), thresholds
 
 
 def precision_recall_curve(labels, scores):
@@ -54,7 +54,7 @@ def precision_recall_curve(labels, scores):
     anomalous, scores = checked_entries(labels, scores)
     thresholds, true_positives, predicted = _sums_above(scores, anomalous, np.ones(scores.shape, bool))
     precisions = np.append(1.0, true_positives[1:] / predicted[1:])
-    return precisions, _shares(true_positives), thresholds
+    return precisions, shares_of_total(true_positives), thresholds
 
 
 def pro_curve(masks, maps):
@@ -84,9 +84,9 @@ def pro_curve(masks, maps):
     anomalous, scores = checked_entries(masks, maps)
     if masks.ndim != 3:
         raise ValueError(f"masks have shape {masks.shape}; expected (N, H, W)")
-    shares = _region_shares(anomalous.reshape(masks.shape))
+    shares = region_shares(anomalous.reshape(masks.shape))
     _, overlaps, false_positives = _sums_above(scores, shares.ravel(), ~anomalous)
-    return _shares(false_positives), _shares(overlaps)
+    return shares_of_total(false_positives), shares_of_total(overlaps)
 
 
 def checked_entries(labels, scores):
@@ -147,13 +147,33 @@ def _sums_above(scores, *weights):
     return thresholds, *(np.append(0, np.cumsum(weight[order])[last_of_ties]) for weight in weights)
 
 
-def _shares(sums):
-    """Divide running sums by the last one, the total; nan where the total is zero."""
+def shares_of_total(sums):
+    """Divide running sums by the last one, the total.
+
+    Parameters
+    ----------
+    sums : array, (points)
+
+    Returns
+    -------
+    array, (points)
+        nan where the total is zero.
+    """
     return sums / sums[-1] if sums[-1] else np.full(sums.shape, np.nan)
 
 
-def _region_shares(masks):
-    """Return 1 / (size of the region) at each anomalous pixel and 0 at the others, (N, H, W): a region sums to 1."""
+def region_shares(masks):
+    """Weigh anomalous pixels so that each region of a mask sums to 1.
+
+    Parameters
+    ----------
+    masks : bool array, (N, H, W)
+
+    Returns
+    -------
+    array, (N, H, W)
+        1 / (size of its region) at an anomalous pixel, 0 at a normal one.
+    """
     shares = np.zeros(masks.shape)
     for mask, share in zip(masks, shares, strict=True):
         regions, _ = scipy.ndimage.label(mask, structure=np.ones((3, 3)))

@@ -37,7 +37,7 @@ def auroc(labels, scores):
     T. Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 27, 2006.
     """
     false_positive_rates, true_positive_rates, _ = roc_curve(labels, scores)
-    return _mean_height(false_positive_rates, true_positive_rates, limit=1.0)
+    return area_under(false_positive_rates, true_positive_rates, limit=1.0)
 
 
 def average_precision(labels, scores):
@@ -110,7 +110,7 @@ def aupro(masks, maps, limit=0.3):
     """
     if not 0 < limit <= 1:
         raise ValueError(f"limit is {limit}; expected a false positive rate above 0 and at most 1")
-    return _mean_height(*pro_curve(masks, maps), limit)
+    return area_under(*pro_curve(masks, maps), limit)
 
 
 def threshold_at_rate(good_scores, rate):
@@ -227,8 +227,20 @@ def f1_score(labels, scores, threshold):
     return 2 * true_positives / (2 * true_positives + false_positives + false_negatives)
 
 
-def _mean_height(rates, heights, limit):
-    """Return the mean height of a piecewise linear curve over the rates from 0 to `limit`; nan if the curve is nan."""
+def area_under(rates, heights, limit):
+    """Mean height of a piecewise linear curve over the rates from 0 to a limit.
+
+    Parameters
+    ----------
+    rates, heights : array, (points)
+        Rising, from (0, 0) to (1, 1).
+    limit : float, in (0, 1]
+
+    Returns
+    -------
+    float
+        nan if the curve is nan.
+    """
     if math.isnan(rates[-1] + heights[-1]):
         return math.nan
     kept = rates <= limit
