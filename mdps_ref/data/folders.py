@@ -4,7 +4,8 @@
                           test/good/000.png, test/<defect>/000.png             test/ok/0000.bmp, test/ko/0000.bmp
                           ground_truth/<defect>/000_mask.png                   ground_truth/ko/0000.png
 
-The name of the folder of good images tells the layout. A file may have any suffix in SUFFIXES. The name of a mask may end in "_mask".
+The name of the folder of good images tells the layout. A file may have any suffix in `layout.SUFFIXES`. The name of a mask may end in
+"_mask".
 
 References
 ----------
@@ -18,11 +19,11 @@ import dataclasses
 import pathlib
 
 from mdps_ref.backend import random_stream
+from mdps_ref.data.findings import Findings, shown
+from mdps_ref.data.layout import LAYOUTS, SUFFIXES, entries, image_files, is_image_name, layout_of, wrong_layout
 from mdps_ref.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 GOOD = "good"
-LAYOUTS = {"mvtec": "good", "btad": "ok"}  # the name of the folder of good images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Category:
     test: tuple[Item, ...]
 
 
-def read_category(data_dir, category):
+def read_category(data_dir, category, findings=None):
     """List the images of a category. No image is opened.
 
     Parameters
@@ -80,6 +81,8 @@ def read_category(data_dir, category):
     data_dir : path-like
         The folder that holds the categories.
     category : str
+    findings : Findings, optional
+        Takes note of what is not read, and of images and masks that have no partner.
 
     Returns
     -------
@@ -91,20 +94,23 @@ def read_category(data_dir, category):
         If the folder, the category, its training images or its test images are missing; if its folders mix the two layouts; if two
         images differ in the suffix alone; or if an image has two masks.
     """
+    findings = Findings() if findings is None else findings
     data_dir = pathlib.Path(data_dir)
     if not data_dir.is_dir():
-        raise InputError(f"{data_dir}: no such data folder; give the folder that holds the categories")
-    categories = _folders(data_dir)
+        raise InputError(f"{shown(data_dir)}: no such data folder; give the folder that holds the categories")
+    categories = [folder.name for folder in entries(data_dir)[0]]
     if category not in categories:
-        raise InputError(f"{data_dir}: has no category {category!r}; there are {_listed(categories)}")
+        raise wrong_layout(data_dir, f"has no category {category!r}; there are {_listed(categories)}", category)
     root = data_dir / category
-    layout = _layout(root)
+    layout = layout_of(root)
     good = LAYOUTS[layout]
-    train = _items(root, "train", good, good)
-    test = tuple(item for folder in _folders(root / "test") for item in _items(root, "test", folder, good))
+    kinds = [folder.name for folder in entries(root / "test")[0]]
+    train = _items(root, "train", good, good, findings)
+    test = tuple(item for folder in kinds for item in _items(root, "test", folder, good, findings))
     for items, place in ((train, f"train/{good}"), (test, "test/<defect>")):
         if not items:
-            raise InputError(f"{root}: has no images in {place}; put some there ({', '.join(SUFFIXES)})")
+            raise wrong_layout(root, f"has no images in {place} ({', '.join(SUFFIXES)})", category)
+    _note_strays(root, good, kinds, findings)
     return Category(root, category, layout, train, test)
 
 
@@ -141,57 +147,50 @@ def split_held_out(items, share, seed):
     return tuple(item for item in items if item.name not in held_out), tuple(item for item in items if item.name in held_out)
 
 
-def _folders(folder):
-    """The sorted names of the visible folders in `folder`; none if it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def _listed(names, limit=20):
     """At most `limit` names in one line, and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return (", ".join(names[:limit]) or "none") + more
 
 
-def _layout(root):
-    """The layout of a category's folder. A folder with both layouts is an error: "good" or "ok" would be taken for a defect."""
-    found = [layout for layout, good in LAYOUTS.items() if any((root / part / good).is_dir() for part in ("train", "test"))]
-    if not found:
-        raise InputError(f"{root}: has neither train/good (MVTec AD's layout) nor train/ok (BTAD's); put images without a defect in one")
-    if len(found) > 1:
-        raise InputError(f"{root}: mixes folders good (MVTec AD's layout) and ok (BTAD's) in train and test; keep to one of them")
-    return found[0]
-
-
-def _items(root, part, folder, good):
+def _items(root, part, folder, good, findings):
     """The images in `<root>/<part>/<folder>`, sorted by file name. `good` is the folder of images without a defect."""
-    masks = _masks(root / "ground_truth" / folder) if folder != good else {}
+    masks = _masks(root / "ground_truth" / folder, findings) if part == "test" else {}
     items = {}
-    for path in _image_files(root / part / folder):
+    for path in image_files(root / part / folder, findings):
         name = path.relative_to(root).with_suffix("").as_posix()
         if name in items:
-            raise InputError(f"{path}: differs from {items[name].path.name} in the suffix alone; remove or rename one")
-        items[name] = Item(path, name, GOOD if folder == good else folder, masks.get(path.stem))
+            raise InputError(f"{shown(path)}: differs from {shown(items[name].path.name)} in the suffix alone; remove or rename one")
+        mask = masks.pop(path.stem, None)
+        if folder == good and mask:
+            findings.add("mask of a good image, not used", mask)
+        elif folder != good and not mask:
+            findings.add("image with a defect and no mask, left out of the pixel metrics", path)
+        items[name] = Item(path, name, GOOD if folder == good else folder, mask if folder != good else None)
+    for mask in masks.values():
+        findings.add("mask of no image, not used", mask)
     return tuple(items.values())
 
 
-def _image_files(folder):
-    """The image files in `folder`, sorted by name; none if it does not exist."""
-    return sorted(filter(_is_image_file, folder.iterdir()), key=lambda path: path.name) if folder.is_dir() else []
-
-
-def _is_image_file(path):
-    """True if the name is that of an image. A broken link counts, so that loading it raises an error."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-
-
-def _masks(folder):
+def _masks(folder, findings):
     """The masks in `folder`, by the stem of their image's file name."""
     masks = {}
-    for path in _image_files(folder):
+    for path in image_files(folder, findings):
         stem = path.stem.removesuffix("_mask")
         if stem in masks:
-            raise InputError(f"{path}: is a second mask of one image, beside {masks[stem].name}; remove one")
+            raise InputError(f"{shown(path)}: is a second mask of one image, beside {shown(masks[stem].name)}; remove one")
         masks[stem] = path
     return masks
+
+
+def _note_strays(root, good, kinds, findings):
+    """Note images and folders that lie where the layout has none."""
+    for part, known in (("train", [good]), ("test", kinds), ("ground_truth", kinds)):
+        folders, files = entries(root / part)
+        for path in folders:
+            if path.name not in known:
+                findings.add("folder that is not read", path)
+        for path in filter(is_image_name, files):
+            findings.add("image beside the folders, not read", path)
+    for path in filter(is_image_name, entries(root)[1]):
+        findings.add("image beside the folders, not read", path)

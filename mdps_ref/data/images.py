@@ -1,26 +1,29 @@
-"""Read the pixels of images and of ground-truth masks from files."""
-
-import contextlib
-import warnings
+"""Read images as squares of a working size, and bring maps of that size back to an image's own."""
 
 import numpy as np
 from PIL import Image
 
+from mdps_ref.data.findings import shown
+from mdps_ref.data.pixels import decode
 from mdps_ref.errors import InputError
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 SMALLEST_SIDE = 8
+FITS = ("stretch", "letterbox")
 
 
-def load_image(path, size):
-    """Read an image as a square, whatever its aspect ratio. Grey is repeated to three channels.
+def load_image(path, size, white=None, fit="stretch"):
+    """Read an image as a square. Grey is repeated to three channels.
 
     Parameters
     ----------
     path : path-like
     size : int
         Pixels a side of the square.
+    white : int, optional
+        The value of white in a 16-bit grey file that does not tell it itself; 65535 by default. `pixels.find_white` finds it for a set.
+    fit : {"stretch", "letterbox"}
+        How an image that is no square becomes one. "stretch" gives up the aspect ratio. "letterbox" keeps it: the image lies in the
+        middle, and its edge pixels are repeated to both sides of it.
 
     Returns
     -------
@@ -33,20 +36,27 @@ def load_image(path, size):
 
     Notes
     -----
-    Pillow's bicubic filter resizes in float, so 16-bit grey keeps its depth. The filter widens with the reduction (antialiasing), and
-    what it overshoots is clipped. An alpha channel is dropped, without compositing. Pillow reads colour of 16 bits a channel as 8 bits.
-    The orientation in EXIF data is not applied.
+    The image is upright, as a viewer shows it (EXIF orientation). Pillow's bicubic filter resizes in float, so 16-bit grey keeps its
+    depth. The filter widens with the reduction (antialiasing), and what it overshoots is clipped. An alpha channel is dropped, without
+    compositing. Pillow reads colour of 16 bits a channel as 8 bits.
     """
-    unit = _unit_pixels(path)
-    height, width, channels = unit.shape
-    if min(height, width) < SMALLEST_SIDE:
-        raise InputError(f"{path}: is {width} x {height} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are needed")
-    planes = [Image.fromarray(unit[:, :, c] * 2 - 1).resize((size, size), Image.Resampling.BICUBIC) for c in range(channels)]
-    image = np.stack(planes, axis=-1).clip(-1, 1)
-    return np.repeat(image, 3, axis=-1) if channels == 1 else image
+    picture = decode(path, white)
+    if min(picture.size) < SMALLEST_SIDE:
+        width, height = picture.size
+        raise InputError(f"{shown(path)}: is {width} x {height} pixels; at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are needed")
+    left, top, right, bottom = fitted_box(picture.size, size, fit)
+    planes = [_resized(plane(), (right - left, bottom - top)) for plane in picture.planes]
+    image = (picture.unit(np.stack(planes, axis=-1)) * 2 - 1).clip(-1, 1)
+    image = np.pad(image, ((top, size - bottom), (left, size - right), (0, 0)), mode="edge")
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def load_images(items, size, progress=iter):
+def _resized(plane, size):
+    """A channel resized in float."""
+    return np.asarray(plane.convert("F").resize(size, Image.Resampling.BICUBIC))
+
+
+def load_images(items, size, progress=iter, white=None, fit="stretch"):
     """Read the images of several items.
 
     Parameters
@@ -56,6 +66,8 @@ def load_images(items, size, progress=iter):
         Pixels a side.
     progress : callable
         Wraps the iteration over the items, as tqdm does.
+    white, fit
+        As in `load_image`.
 
     Returns
     -------
@@ -68,95 +80,59 @@ def load_images(items, size, progress=iter):
     """
     images = np.empty((len(items), size, size, 3), np.float32)
     for image, item in zip(images, progress(items), strict=True):
-        image[:] = load_image(item.path, size)
+        image[:] = load_image(item.path, size, white, fit)
     return images
 
 
-def nearest_mask(values, size):
-    """Resize a mask to its nearest neighbours: a new pixel is anomalous if the old pixel at its centre is.
+def fitted_box(own_size, size, fit):
+    """Find the part of the square that an image fills.
 
     Parameters
     ----------
-    values : array, (H, W) uint8
-        Above 0 where anomalous.
-    size : int
-        Pixels a side.
-
-    Returns
-    -------
-    array, (size, size) bool
-    """
-    return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.NEAREST)) > 0
-
-
-def bilinear_mask(values, size):
-    """Resize a mask as the authors' code does: bilinearly, and then every value above 0 is anomalous.
-
-    Pillow's filter, like torchvision's, widens with the reduction. So an anomalous region grows by up to one new pixel on each side.
-
-    Parameters
-    ----------
-    values : array, (H, W) uint8
-        Above 0 where anomalous.
-    size : int
-        Pixels a side.
-
-    Returns
-    -------
-    array, (size, size) bool
-    """
-    return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR)) > 0
-
-
-def load_mask(path, size, image_size, shrink=nearest_mask):
-    """Read a ground-truth mask as a square. A pixel is anomalous where any channel but alpha is above 0.
-
-    Parameters
-    ----------
-    path : path-like
+    own_size : tuple of int
+        (width, height) of the image.
     size : int
         Pixels a side of the square.
-    image_size : tuple of int
-        (width, height) of the image that the mask belongs to.
-    shrink : {nearest_mask, bilinear_mask} or callable
-        How to resize the mask.
+    fit : {"stretch", "letterbox"}
 
     Returns
     -------
-    array, (size, size) bool
-        True where anomalous.
+    left, top, right, bottom : int
+        At least one pixel wide and high, in the middle; half a pixel to the left or the top of it where that cannot be exact.
 
     Raises
     ------
     InputError
-        If the file is not a whole image, or its size is not the size of its image.
+        If `fit` is neither.
     """
-    unit = _unit_pixels(path).max(axis=-1)
-    height, width = unit.shape
-    if (width, height) != tuple(image_size):
-        raise InputError(f"{path}: is {width} x {height} pixels, but its image is {image_size[0]} x {image_size[1]}; give one of that size")
-    return shrink(np.maximum(np.rint(255 * unit), unit > 0).astype(np.uint8), size)  # a 16-bit value of 1 must not become 0
+    if fit not in FITS:
+        raise InputError(f"fit {fit!r} is unknown; choose one of {', '.join(FITS)}")
+    if fit == "stretch":
+        return 0, 0, size, size
+    width, height = (max(1, round(size * side / max(own_size))) for side in own_size)
+    left, top = (size - width) // 2, (size - height) // 2
+    return left, top, left + width, top + height
 
 
-def image_size(path):
-    """Read the size of an image from the header of its file.
+def map_at_image_size(anomaly, own_size, fit="stretch"):
+    """Bring a map of the working size back to the size of its image.
 
     Parameters
     ----------
-    path : path-like
+    anomaly : array, (size, size)
+    own_size : tuple of int
+        (width, height) of the image.
+    fit : {"stretch", "letterbox"}
+        How the image was made a square.
 
     Returns
     -------
-    width, height : int
-        In pixels.
-
-    Raises
-    ------
-    InputError
-        If the header cannot be read.
+    array, (height, width) float32
+        Resized bilinearly. What lies beside the image in the square is left out.
     """
-    with _opened(path) as image:
-        return image.size
+    left, top, right, bottom = fitted_box(own_size, len(anomaly), fit)
+    part = np.ascontiguousarray(anomaly[top:bottom, left:right], np.float32)
+    return np.asarray(Image.fromarray(part).resize(own_size, Image.Resampling.BILINEAR))
 
 
 def centre_crop(arrays, side):
@@ -184,46 +160,3 @@ def centre_crop(arrays, side):
         raise ValueError(f"{height} x {width} pixels have no central {side} x {side}")
     top, left = (height - side) // 2, (width - side) // 2
     return arrays[:, top : top + side, left : left + side]
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """The Pillow image in a file. Every error of Pillow inside the block becomes an InputError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about metadata; damaged pixels raise an error
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                yield image
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller") from error
-    except Exception as error:  # Pillow's readers raise many types of error for a broken file
-        broken = f"truncated, or not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
-        reason = (getattr(error, "strerror", None) or "").lower() or broken
-        raise InputError(f"{path}: could not be read ({reason}); replace or remove it") from error
-
-
-def _unit_pixels(path):
-    """The pixels of an image, (height, width, 1 or 3) float32, black 0 and white 1."""
-    with _opened(path) as image:
-        image.load()
-    mode = image.mode
-    if mode not in MODES:
-        raise InputError(f"{path}: has the Pillow mode {mode}, which is not supported; save it as grey or RGB")
-    if mode == "F" or mode.startswith("I"):
-        unit = _scaled(np.asarray(image), 1 if mode == "F" else 65535, path)[:, :, None]
-    elif mode == "L":
-        unit = np.asarray(image, np.float32)[:, :, None] / 255
-    else:
-        opaque = image.convert("RGBA").convert("RGB")  # converting a palette with transparent colours directly makes Pillow warn
-        unit = np.asarray(opaque, np.float32) / 255
-    return unit
-
-
-def _scaled(values, largest, path):
-    """Check that `values` lie between 0 and `largest`, and scale them to [0, 1] as float32."""
-    if np.isnan(values).any():
-        raise InputError(f"{path}: holds nan; expected values from 0 to {largest}")
-    if values.min() < 0 or values.max() > largest:
-        raise InputError(f"{path}: holds values from {values.min()} to {values.max()}; expected 0 to {largest}")
-    return values.astype(np.float32) / largest

@@ -6,7 +6,9 @@ import dataclasses
 import numpy as np
 
 from mdps_ref.data.folders import read_category, split_held_out
-from mdps_ref.data.images import centre_crop, image_size, load_images, load_mask
+from mdps_ref.data.images import centre_crop, load_images
+from mdps_ref.data.masks import load_mask
+from mdps_ref.data.pixels import image_size
 from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
 from mdps_ref.job.run_folder import write_config

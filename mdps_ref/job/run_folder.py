@@ -9,7 +9,7 @@ import pathlib
 from PIL import Image
 
 from mdps_ref.data.files import whole_file, write_text
-from mdps_ref.data.images import image_size
+from mdps_ref.data.pixels import image_size
 from mdps_ref.errors import InputError
 from mdps_ref.scoring.metrics import exceeds
 

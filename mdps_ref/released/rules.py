@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mdps_ref.data.images import bilinear_mask, nearest_mask
+from mdps_ref.data.masks import bilinear_mask, nearest_mask
 from mdps_ref.diffusion.schedule import visited_timesteps
 from mdps_ref.errors import InputError
 from mdps_ref.posterior.guidance import GUIDES, guidance_weight

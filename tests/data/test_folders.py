@@ -7,7 +7,7 @@ import pytest
 from helpers import write_image
 from PIL import Image
 
-from mdps_ref.data import folders, images
+from mdps_ref.data import folders, images, masks, pixels
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
 
@@ -136,7 +136,7 @@ def test_btads_sizes_become_squares_and_its_masks_follow(tmp_path, size):
     write_image(tmp_path / "03/ground_truth/ko/0000.bmp", mask)
     (item,) = folders.read_category(tmp_path, "03").test
     np.testing.assert_allclose(images.load_image(item.path, 8)[3, 4], [-0.6, -1, 1], atol=1e-6)
-    truth = images.load_mask(item.mask_path, 8, images.image_size(item.path))
+    truth = masks.load_mask(item.mask_path, 8, pixels.image_size(item.path))
     np.testing.assert_array_equal(truth, np.arange(8)[None] >= 4 * np.ones((8, 1)))
 
 
@@ -211,5 +211,5 @@ def test_a_piece_of_mvtec_ad():
     for item in leather.test:
         assert item.is_anomalous == (item.mask_path is not None)
         if item.is_anomalous:
-            mask = images.load_mask(item.mask_path, 64, images.image_size(item.path))
+            mask = masks.load_mask(item.mask_path, 64, pixels.image_size(item.path))
             assert 0 < mask.mean() < 0.5

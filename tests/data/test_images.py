@@ -1,4 +1,4 @@
-"""Images and masks read from tiny files of every kind, against values in closed form."""
+"""Images read from tiny files of every kind, against values in closed form."""
 
 import struct
 
@@ -7,7 +7,7 @@ import pytest
 from helpers import cut, write_image
 from PIL import Image
 
-from mdps_ref.data import folders, images
+from mdps_ref.data import folders, images, masks, pixels
 
 
 def noise(*shape):
@@ -39,7 +39,7 @@ def test_a_constant_image_of_value_v_is_2v_minus_1(tmp_path, image, suffix, unit
     loaded = images.load_image(path, 16)
     assert loaded.shape == (16, 16, 3) and loaded.dtype == np.float32
     np.testing.assert_allclose(loaded, np.broadcast_to(2 * np.array(unit) - 1, loaded.shape), atol=2e-6)
-    assert images.image_size(path) == (12, 9)
+    assert pixels.image_size(path) == (12, 9)
 
 
 def test_the_files_of_these_tests_have_the_modes_they_are_named_for(tmp_path):
@@ -48,7 +48,7 @@ def test_the_files_of_these_tests_have_the_modes_they_are_named_for(tmp_path):
         with Image.open(write_image(tmp_path / f"{len(modes)}.{suffix}", image)) as written:
             modes[name] = written.mode
     assert set(modes.values()) == {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "I", "F"}
-    assert set(modes.values()) <= set(images.MODES)
+    assert set(modes.values()) <= set(pixels.MODES)
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
@@ -110,19 +110,6 @@ def test_smallest_side(tmp_path, fails_with):
         images.load_image(write_image(tmp_path / "thin.png", noise(7, 20)), 8)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -0.25, -1, 65536])
-def test_floats_beyond_1_and_integers_beyond_sixteen_bits(tmp_path, value, fails_with):
-    pixels, allowed = (np.zeros((8, 8), np.float32), "0 to 1") if isinstance(value, float) else (np.full((8, 8), 7, np.int32), "0 to 65535")
-    pixels[3, 3] = value
-    with fails_with("v.tif", value, allowed):
-        images.load_image(write_image(tmp_path / "v.tif", pixels), 8)
-
-
-def test_a_mode_without_a_meaning_here(tmp_path, fails_with):
-    with fails_with("lab.tif", "LAB", "grey or RGB"):
-        images.load_image(write_image(tmp_path / "lab.tif", Image.new("LAB", (8, 8))), 8)
-
-
 def test_load_images_is_load_image_for_each_item(tmp_path):
     items = [folders.Item(write_image(tmp_path / f"{i}.png", noise(9, 9 + i)), f"test/good/{i}", "good", None) for i in range(3)]
     seen = []
@@ -130,15 +117,6 @@ def test_load_images_is_load_image_for_each_item(tmp_path):
     assert loaded.shape == (3, 16, 16, 3) and loaded.dtype == np.float32 and seen == items
     np.testing.assert_array_equal(loaded, [images.load_image(item.path, 16) for item in items])
     assert images.load_images((), 16).shape == (0, 16, 16, 3)
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
-def test_a_truncated_file(tmp_path, suffix, fails_with):
-    path = cut(write_image(tmp_path / f"t.{suffix}", noise(32, 32, 3)))
-    with fails_with(path, "truncated", "replace or remove"):
-        images.load_image(path, 8)
-    with fails_with(path, "truncated"):
-        images.load_mask(path, 8, (32, 32))
 
 
 def test_a_tiff_with_a_broken_side_note_is_read_without_a_warning(tmp_path):
@@ -150,103 +128,6 @@ def test_a_tiff_with_a_broken_side_note_is_read_without_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="Tag data larger than file"), Image.open(path) as image:
         image.load()
     np.testing.assert_allclose(images.load_image(path, 16), pixels / 255 * 2 - 1, atol=1e-6)
-
-
-CUT_IN_ITS_HEADER = ("tif", lambda content: content[:48])
-A_BROKEN_CHUNK = ("png", lambda content: content[:35] + b"\0" + content[36:])  # in the length of the pixels: Pillow raises a SyntaxError
-
-
-@pytest.mark.parametrize("suffix, damage", [CUT_IN_ITS_HEADER, A_BROKEN_CHUNK])
-def test_a_file_damaged_at_its_start(tmp_path, suffix, damage, fails_with):
-    path = write_image(tmp_path / f"d.{suffix}", noise(32, 32, 3))
-    path.write_bytes(damage(path.read_bytes()))
-    with fails_with(path, "could not be read"):
-        images.load_image(path, 8)
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"not an image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
-@pytest.mark.parametrize("read", [images.image_size, lambda path: images.load_image(path, 8)], ids=["size", "image"])
-def test_no_image(tmp_path, read, content, fails_with):
-    path = tmp_path / "n.png"
-    path.write_bytes(content)
-    with fails_with(path, "not a PNG, JPEG, BMP or TIFF", "replace or remove"):
-        read(path)
-
-
-def test_another_format_a_missing_file_and_a_folder(tmp_path, fails_with):
-    path = write_image(tmp_path / "gif.png", noise(8, 8), format="GIF")
-    with fails_with(path, "not a PNG"):
-        images.load_image(path, 8)
-    with fails_with(tmp_path / "gone.png", "no such file"):
-        images.load_image(tmp_path / "gone.png", 8)
-    with fails_with(tmp_path, "is a directory"):
-        images.load_image(tmp_path, 8)
-
-
-@pytest.mark.parametrize("limit", [900, 300], ids=["Pillow warns", "Pillow refuses"])
-def test_a_decompression_bomb(tmp_path, monkeypatch, limit, fails_with):
-    path = write_image(tmp_path / "bomb.png", noise(32, 32))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with fails_with(path, f"more than {limit} pixels", "smaller"):
-        images.load_image(path, 8)
-
-
-# Masks
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_mask_modes(tmp_path, mode):
-    expected = np.zeros((8, 8), bool)
-    expected[2:4, 3:7] = True
-    image = Image.fromarray(expected.astype(np.uint8) * 255).convert("RGB").convert(mode)
-    np.testing.assert_array_equal(images.load_mask(write_image(tmp_path / "m.png", image), 8, (8, 8)), expected)
-
-
-@pytest.mark.parametrize("channel", [0, 1, 2])
-def test_a_mask_is_where_any_channel_is_above_zero(tmp_path, channel):
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[1, 2, channel], pixels[5, 6, channel] = 1, 255
-    mask = images.load_mask(write_image(tmp_path / "m.png", pixels), 8, (8, 8))
-    assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, pixels.any(axis=-1))
-
-
-def test_masks_are_resized_to_nearest_neighbours(tmp_path):
-    path = write_image(tmp_path / "m.png", np.eye(8, dtype=np.uint8) * 255)
-    np.testing.assert_array_equal(images.load_mask(path, 24, (8, 8)), np.kron(np.eye(8), np.ones((3, 3))) > 0)
-    pixels = noise(32, 32) // 128
-    mask = images.load_mask(write_image(tmp_path / "n.png", pixels), 8, (32, 32))
-    np.testing.assert_array_equal(mask, pixels[2::4, 2::4] > 0)  # the pixel at each new pixel's centre, whatever lies around it
-
-
-# by hand: 4 pixels made 8, a new pixel's centre counts where it is less than one old pixel from the anomalous one's; 4 made 2,
-# where it is less than two (the filter grows with the reduction), so the pixel in the middle reaches all four
-def triangle(side, size):
-    """Weights (size, side) of a bilinear filter that widens with the reduction, by loops."""
-    scale = side / size
-    reach = max(scale, 1)
-    weights = np.zeros((size, side))
-    for new in range(size):
-        for old in range(side):
-            weights[new, old] = max(0, 1 - abs((old + 0.5) - (new + 0.5) * scale) / reach)
-        weights[new] /= weights[new].sum()
-    return weights
-
-
-@pytest.mark.parametrize(("side", "size"), [(40, 16), (16, 40), (16, 16), (37, 8)])
-def test_a_bilinear_mask_is_where_the_resized_8_bit_values_are_above_zero(tmp_path, side, size):
-    pixels = noise(side, side) * (np.random.default_rng(1).random((side, side)) < 0.02)
-    weights = triangle(side, size)
-    resized = np.rint(weights @ np.rint(pixels @ weights.T))  # columns first, rounded to 8 bits after either
-    mask = images.load_mask(write_image(tmp_path / "m.png", pixels), size, (side, side), images.bilinear_mask)
-    assert 0 < mask.mean() < 0.9
-    np.testing.assert_array_equal(mask, resized > 0)
-
-
-def test_sixteen_bits_above_zero_stay_above_zero_under_either_rule(tmp_path):
-    path = write_image(tmp_path / "m.png", np.eye(8, dtype=np.uint16))
-    for shrink in (images.bilinear_mask, images.nearest_mask):
-        np.testing.assert_array_equal(images.load_mask(path, 8, (8, 8), shrink), np.eye(8, dtype=bool))
 
 
 def test_the_central_pixels():
@@ -264,13 +145,92 @@ def test_a_crop_that_does_not_fit():
         images.centre_crop(np.zeros((2, 6, 8)), 7)
 
 
-def test_a_mask_has_the_size_of_its_image(tmp_path, fails_with):
-    path = write_image(tmp_path / "m.png", noise(20, 10))
-    assert images.load_mask(path, 8, (10, 20)).shape == (8, 8)
-    with fails_with(path, "10 x 20", "20 x 10"):
-        images.load_mask(path, 8, (20, 10))
-
-
 def test_image_size_reads_the_header_alone(tmp_path):
     path = cut(write_image(tmp_path / "h.png", noise(64, 32, 3)), share=0.5)
-    assert images.image_size(path) == (32, 64)
+    assert pixels.image_size(path) == (32, 64)
+
+
+# How a picture lies in the square
+
+
+BLOCK = np.zeros((48, 96), np.uint8)
+BLOCK[8:20, 60:76] = 255
+
+
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_images_and_their_sizes_are_as_a_viewer_shows_them(tmp_path, suffix, orientation):
+    turns = {0: lambda a: a, 1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1]}
+    turns |= {5: lambda a: a.T, 6: lambda a: a.T[::-1], 7: lambda a: a[::-1, ::-1].T, 8: lambda a: a.T[:, ::-1]}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = write_image(tmp_path / f"turned.{suffix}", np.ascontiguousarray(turns[orientation](BLOCK)), exif=exif)
+    assert pixels.image_size(path) == (96, 48)
+    seen = images.map_at_image_size(images.load_image(path, 96)[:, :, 0], (96, 48))
+    np.testing.assert_array_equal(seen[2::4, 2::4] > 0, BLOCK[2::4, 2::4] > 0)
+
+
+def test_an_orientation_after_the_pixels_counts_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = write_image(tmp_path / "turned.png", BLOCK, exif=exif).read_bytes()
+    start = content.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(content[start : start + 4])
+    note, rest = content[start : start + length], content[:start] + content[start + length :]
+    (tmp_path / "turned.png").write_bytes(rest[:-12] + note + rest[-12:])
+    assert pixels.image_size(tmp_path / "turned.png") == (48, 96)
+    assert images.load_image(tmp_path / "turned.png", 48)[34, 32, 0] == 1
+
+
+@pytest.mark.parametrize("fit", images.FITS)
+@pytest.mark.parametrize("size", [32, 33, 48])
+@pytest.mark.parametrize("shape", [(96, 40), (40, 97), (64, 64), (12, 200)])
+def test_a_bright_block_comes_back_to_where_it_lay(tmp_path, fit, size, shape):
+    block = np.zeros(shape, np.uint8)
+    box = tuple(slice(side // 4, side // 4 + side // 2) for side in shape)
+    block[box] = 255
+    path = write_image(tmp_path / "b.png", block)
+    loaded = images.load_image(path, size, fit=fit)[:, :, 0]
+    back = images.map_at_image_size((loaded + 1) / 2, shape[::-1], fit)
+    assert back.shape == shape and back.dtype == np.float32
+    truth = masks.load_mask(path, size, shape[::-1], fit=fit)
+    left, top, right, bottom = images.fitted_box(shape[::-1], size, fit)
+    differs = truth[top:bottom, left:right] != (loaded[top:bottom, left:right] > 0)
+    assert differs.sum() <= 4 * size  # at most at the block's edges
+    pixel = [max(shape) / size if fit == "letterbox" else side / size for side in shape]
+    for axis in (0, 1):
+        line = back.max(axis=1 - axis)
+        above = np.flatnonzero(line > line.max() / 2)
+        assert abs(above[0] - box[axis].start) <= 0.5 * pixel[axis] + 0.5 and abs(above[-1] + 1 - box[axis].stop) <= 0.5 * pixel[axis] + 0.5
+
+
+def test_letterboxes_repeat_their_edges_and_keep_the_aspect_ratio(tmp_path, fails_with):
+    wide = np.repeat(np.repeat(np.array([[0, 255], [255, 0]], np.uint8), 16, 0), 32, 1)
+    loaded = images.load_image(write_image(tmp_path / "w.png", wide), 32, fit="letterbox")[:, :, 0]
+    assert (loaded[:8] == loaded[8]).all() and (loaded[24:] == loaded[23]).all()
+    assert loaded[0, 4] == -1 and loaded[0, 28] == 1 and loaded[31, 4] == 1
+    with fails_with("'crop'", "stretch, letterbox"):
+        images.load_image(tmp_path / "w.png", 32, fit="crop")
+
+
+# Depth
+
+
+@pytest.mark.parametrize(
+    ("largest", "white"), [(1023, 1023), (256, 1023), (1024, 4095), (9000, 16383), (16384, None), (255, None), (0, None)]
+)
+def test_the_depth_of_a_set_is_that_of_its_largest_value(tmp_path, largest, white):
+    grey = [np.full((8, 8), value, np.uint16) for value in (largest // 2, largest)]
+    paths = [write_image(tmp_path / f"{i}.{s}", p) for i, (s, p) in enumerate(zip(("png", "tif"), grey, strict=True))]
+    paths += [write_image(tmp_path / "8.png", 200), write_image(tmp_path / "told.tif", grey[0] + 30000, tiffinfo={281: 32767})]
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert pixels.find_white([*paths, tmp_path / "broken.png"]) == white
+    expected = 2 * largest / (white or 65535) - 1
+    np.testing.assert_allclose(images.load_image(paths[1], 8, white=white), expected, atol=1e-6)
+    assert images.load_image(paths[2], 8, white=white)[0, 0, 0] == np.float32(200 / 255 * 2 - 1)
+
+
+def test_a_value_above_the_white_of_its_set(tmp_path, fails_with):
+    path = write_image(tmp_path / "p.png", np.full((8, 8), 2000, np.uint16))
+    with fails_with(path, "2000", "0 to 1023"):
+        images.load_image(path, 8, white=1023)

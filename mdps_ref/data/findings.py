@@ -1,0 +1,71 @@
+"""What was found among a user's files and set aside, or read by a rule that the user should know."""
+
+import pathlib
+
+FIRST = 5  # names kept of each kind
+LONGEST = 180  # characters of a name in a message
+
+
+class Findings:
+    """Count what is set aside, by kind, and keep the first names of each kind.
+
+    The memory does not grow with the number of files.
+    """
+
+    def __init__(self):
+        self._counts, self._names = {}, {}
+
+    def add(self, kind, name):
+        """Count one thing.
+
+        Parameters
+        ----------
+        kind : str
+            Begins with a noun in the singular: "mask of no image, not used".
+        name : str or pathlib.PurePath
+            Of a path, the last two parts are kept: "scratch/000_mask.png".
+        """
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        names = self._names.setdefault(kind, [])
+        if len(names) < FIRST:
+            names.append(shown("/".join(name.parts[-2:]) if isinstance(name, pathlib.PurePath) else name))
+
+    def __bool__(self):
+        """True if anything was counted."""
+        return bool(self._counts)
+
+    def lines(self):
+        """Return one line for each kind: "3 masks of no image, not used: a, b, c".
+
+        Returns
+        -------
+        list of str
+            Kinds in the order in which they were found. A line names at most FIRST things.
+        """
+        lines = []
+        for kind, count in self._counts.items():
+            noun, *rest = kind.split(" ", 1)
+            more = ", ..." if count > FIRST else ""
+            lines.append(f"{count} {' '.join([noun + 's' * (count != 1), *rest])}: {', '.join(self._names[kind])}{more}")
+        return lines
+
+    def as_dict(self):
+        """Return {kind: {"count": int, "first": names}}, for JSON."""
+        return {kind: {"count": count, "first": list(self._names[kind])} for kind, count in self._counts.items()}
+
+
+def shown(name):
+    """Return a name as one short line that a terminal prints as it stands.
+
+    Parameters
+    ----------
+    name : object
+        Text or path, which may hold any character.
+
+    Returns
+    -------
+    str
+        Control characters and the like are written as escapes. Of a long name the end is kept.
+    """
+    name = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name))
+    return name if len(name) <= LONGEST else "..." + name[-LONGEST:]

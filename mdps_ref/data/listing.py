@@ -1,0 +1,111 @@
+"""List images to score: files, folders of any depth, or the test images of a category."""
+
+import collections
+import dataclasses
+import pathlib
+import stat
+
+from mdps_ref.data.findings import Findings, shown
+from mdps_ref.data.layout import SUFFIXES, entries, is_category, is_image_name
+from mdps_ref.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """An image to score.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    name : str
+        Unique among those listed together: the path below the folder that was given, with "/" and suffix.
+    """
+
+    path: pathlib.Path
+    name: str
+
+
+def list_images(paths, findings=None):
+    """List the images in files and folders. No image is opened.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        A file of any name is taken as an image. A folder is searched with all folders below. Of a category, in MVTec AD's or BTAD's
+        layout, the test images alone are listed.
+    findings : Findings, optional
+        Takes note of what is not read.
+
+    Returns
+    -------
+    list of Listed
+        In the order of `paths`; those of a folder sorted by name. Where two given folders hold images of one name, the names of their
+        images begin with the folder's own.
+
+    Raises
+    ------
+    InputError
+        If a path does not exist, is or holds a FIFO, socket or device of an image's name, or cannot be read; if there is no image; or if
+        an image is given twice.
+    """
+    findings = Findings() if findings is None else findings
+    paths = [pathlib.Path(path) for path in paths]
+    groups = [_group(path, findings) for path in paths]
+    count = collections.Counter(image.name for group in groups for image in group)
+    for index, (path, group) in enumerate(zip(paths, groups, strict=True)):
+        if any(count[image.name] > 1 for image in group):
+            own = path.resolve().name if path.is_dir() else path.resolve().parent.name
+            groups[index] = [Listed(image.path, f"{own}/{image.name}") for image in group]
+    images = [image for group in groups for image in group]
+    twice = [name for name, times in collections.Counter(image.name for image in images).items() if times > 1]
+    if twice:
+        raise InputError(f"{shown(twice[0])}: is the name of two of the images; give each once, or give a folder above both")
+    if not images:
+        places = ", ".join(shown(path) for path in paths) or "no path was given"
+        raise InputError(f"{places}: no images there; give images or folders of images ({', '.join(SUFFIXES)})")
+    return images
+
+
+def _group(path, findings):
+    """The images that one given path stands for."""
+    if path.is_dir():
+        return sorted(_below(path, findings), key=lambda image: image.name)
+    _check_ordinary(path)
+    return [Listed(path, path.name)]
+
+
+def _below(top, findings):
+    """The images in a folder and the folders below, in any order. A folder that links lead to twice is read once."""
+    waiting, seen = [top], set()
+    while waiting:
+        folder = waiting.pop()
+        about = folder.stat()
+        if (about.st_dev, about.st_ino) in seen:
+            findings.add("folder that a link leads to again, read once", folder)
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        if is_category(folder):
+            findings.add("folder of a category, of which the test images alone are read", folder)
+            waiting.append(folder / "test")
+            continue
+        folders, files = entries(folder)
+        waiting += folders
+        for path in files:
+            if is_image_name(path):
+                _check_ordinary(path, broken_links=True)
+                yield Listed(path, path.relative_to(top).as_posix())
+            else:
+                findings.add("file of a suffix that is not read", path)
+
+
+def _check_ordinary(path, broken_links=False):
+    """Refuse what is no file. A broken link in a folder is left to the reader of images."""
+    try:
+        ordinary = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if broken_links:
+            return
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{shown(path)}: could not be read ({reason}); give images or folders of images") from error
+    if not ordinary:
+        raise InputError(f"{shown(path)}: is a FIFO, socket or device, not an ordinary file; remove it")
