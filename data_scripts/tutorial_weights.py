@@ -10,7 +10,8 @@ import sys
 import numpy as np
 
 from mdps_ref.errors import InputError
-from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
+from mdps_ref.job.weights import load_average
+from mdps_ref.weights.checkpoint import save_checkpoint
 
 
 def main(argv=None):
@@ -22,10 +23,8 @@ def main(argv=None):
     p.add_argument("out", help="the file to write; --weights of mdps_ref.run reads it")
     args = p.parse_args(argv)
     try:
-        groups, about = load_checkpoint(args.checkpoint)
-        if "ema" not in groups:
-            raise InputError(f"{args.checkpoint}: holds no weights; give the checkpoint.npz of a run folder")
-        save_checkpoint(args.out, {"ema": {name: w.astype(np.float16) for name, w in groups["ema"].items()}}, about)
+        weights, about = load_average(args.checkpoint)
+        save_checkpoint(args.out, {"ema": {name: w.astype(np.float16) for name, w in weights.items()}}, about)
     except InputError as error:
         print(f"tutorial_weights: {error}", file=sys.stderr)
         return 2

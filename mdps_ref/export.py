@@ -6,9 +6,10 @@ import sys
 
 from mdps_ref.errors import InputError, exit_status
 from mdps_ref.job.config import make_config
+from mdps_ref.job.weights import MISMATCH, load_average, made_for
 from mdps_ref.nn.unet import check_weights
 from mdps_ref.released.names import to_released
-from mdps_ref.weights.checkpoint import load_checkpoint
+from mdps_ref.weights.checks import check_finite, shown
 from mdps_ref.weights.state_dict import write_state_dict
 
 
@@ -51,20 +52,18 @@ def export(path, out):
     Raises
     ------
     InputError
-        If `out` exists or cannot be written, `path` is no checkpoint, or the authors' code cannot run its network.
+        If `out` exists or cannot be written, `path` is no checkpoint of finite weights, or the authors' code cannot run its network.
     """
     if pathlib.Path(out).exists():
         raise InputError(f"{out}: is there already; give another name, or remove it")
-    groups, about = load_checkpoint(path)
+    weights, about = load_average(path)
     try:
-        network = make_config({name: about["config"][name] for name in ("network", "image_size")}).unet()
-        weights = groups["ema"]
+        network = make_config(made_for(path, about)).unet()
         check_weights(weights, network)
+        check_finite(weights)
         state = to_released(weights, network)
-    except KeyError as error:
-        raise InputError(f"{path}: holds no {error}; give the checkpoint.npz of a run folder") from None
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {shown(error, MISMATCH)}") from None
     write_state_dict(out, {f"module.{name}": array for name, array in state.items()})
     return network
 

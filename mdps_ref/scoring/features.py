@@ -17,9 +17,13 @@ from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features, mobilenet_
 from mdps_ref.nn.resnet import RESNETS, check_architecture, fold_resnet, resnet_features, resnet_layers
 from mdps_ref.nn.unet import unet
 from mdps_ref.scoring.difference import IMAGENET_DEVIATION
+from mdps_ref.weights.checks import check_finite, shown
+from mdps_ref.weights.npz import read_npz
 from mdps_ref.weights.state_dict import read_state_dict
+from mdps_ref.weights.stored_zip import StoredZip
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
+LONGEST_MESSAGE = 220  # characters, about a file's arrays
 WEIGHTS_FOLDER = pathlib.Path("weights")
 
 
@@ -111,8 +115,8 @@ def make_features(name, path, layers, xp):
     for layer in layers:
         if layer not in known:
             raise InputError(f"{path}: no layer {layer!r} to compare; choose from {', '.join(known)}")
-    if not all(np.isfinite(w).all() for w in weights.values()):
-        raise InputError(f"{path}: holds values that are not finite; fetch it again")
+    with _naming(path):
+        check_finite(weights)
     weights = {key: to_device(w, xp) for key, w in weights.items()}
     if name in RESNETS:
         return lambda images: resnet_features(weights, imagenet_normalised(images), layers)
@@ -138,6 +142,7 @@ def _read_resnet(path, name, layers):
     """Return the weights that the layers need, on the host, and the names of all layers in the file."""
     state = read_state_dict(path)
     with _naming(path):
+        check_finite(state)
         weights = fold_resnet(state, last=max(layers))
         check_architecture(state, name)
     return weights, resnet_layers(state)
@@ -146,11 +151,13 @@ def _read_resnet(path, name, layers):
 def _read_mobilenet(path, name, layers):
     """Return all weights, which are few, on the host, and the names of all layers in the file."""
     try:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except Exception as error:  # the readers of zip and npy raise many types of error for a broken file
-        raise InputError(f"{path}: not a whole .npz ({type(error).__name__}); give the .npz of Keras's {name}") from error
+        with open(path, "rb") as handle:
+            arrays = read_npz(StoredZip(handle))
+    except Exception as error:  # the reader of zip raises many types of error for a broken file
+        reason = shown(error, 150) or type(error).__name__
+        raise InputError(f"{path}: not a whole .npz ({reason}); give the .npz of Keras's {name}") from error
     with _naming(path):
+        check_finite(arrays)
         return fold_mobilenet(arrays), mobilenet_layers(arrays)
 
 
@@ -160,4 +167,4 @@ def _naming(path):
     try:
         yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {shown(error, LONGEST_MESSAGE)}") from None

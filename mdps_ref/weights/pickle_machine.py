@@ -2,8 +2,8 @@
 
 A pickle is a program for a small stack machine. Python's own machine imports every name that the program gives and calls it, so a
 pickle can run any code. The machine here looks names up in a table that its caller gives, and calls nothing else. It sets no
-attributes, and takes only numbers, strings and None as dictionary keys. It knows the instructions that `torch.save` writes
-(protocols 2 to 4).
+attributes, and takes only strings and small integers as dictionary keys, since thousands of other keys can have one hash. It knows the
+instructions that `torch.save` writes (protocols 2 to 4), and stops after MOST_INSTRUCTIONS.
 
 References: the comments in the standard library's `pickletools` define every instruction.
 """
@@ -12,6 +12,10 @@ import pickle
 import struct
 
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import shown
+
+MOST_INSTRUCTIONS = 2**20  # enough for 40,000 tensors; a hostile instruction may take 300 bytes of memory
+LARGEST_KEY = 2**31  # smaller integers have hashes of their own
 
 
 class PickleMachine:
@@ -44,9 +48,12 @@ class PickleMachine:
         InputError
             If the program uses a name that is not allowed. The message says the name.
         ValueError, LookupError or TypeError
-            If the program is damaged.
+            If the program is damaged, or too long.
         """
+        count = 0
         while (opcode := self.take(1)) != pickle.STOP:
+            if (count := count + 1) > MOST_INSTRUCTIONS:
+                raise ValueError(f"its pickle has more than {MOST_INSTRUCTIONS} instructions")
             if opcode not in _INSTRUCTIONS:
                 raise ValueError(f"its pickle has the instruction {opcode!r}, which torch.save does not write")
             _INSTRUCTIONS[opcode](self)
@@ -104,7 +111,9 @@ class PickleMachine:
         """Enter key, value, key, value ... into the topmost value, a dictionary."""
         target = _expect(dict, self.stack[-1])
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            target[_expect(str | int | float | None, key)] = value
+            if isinstance(_expect(str | int, key), int) and abs(key) > LARGEST_KEY:
+                raise ValueError("its pickle has a huge number as a key")
+            target[key] = value
 
     def append(self, values):
         """Append values to the topmost value, a list."""
@@ -114,8 +123,7 @@ class PickleMachine:
         """Return what an allowed name stands for."""
         full = f"{module}.{name}"
         if full not in self.allowed:
-            shown = repr(full[:100]).strip("'")
-            raise InputError(f"asks for {shown}, which no state dict needs, so it was not run; save model.state_dict() alone and give that")
+            raise InputError(f"asks for {shown(full)}, which no state dict needs, so it was not run; torch.save model.state_dict() alone")
         return self.allowed[full]
 
     def call(self, arguments):

@@ -6,14 +6,15 @@ dtype, the shape and the range of bytes. The numbers are little-endian, in C ord
 References: "Format" in the README of safetensors.
 """
 
-import json
 import math
 import os
 import struct
 
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import shown, strict_json
 from mdps_ref.weights.stored_tensor import Storage, StoredTensor, check_counts, layout_of, strides_of, to_array
 
+LONGEST_HEADER = 2**22  # bytes, enough for 30,000 tensors
 DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -50,11 +51,15 @@ def read_safetensors(handle):
     size = os.fstat(handle.fileno()).st_size
     if length > size:
         raise ValueError("its header is longer than the file")
-    header = json.loads(handle.read(length), object_pairs_hook=_without_repetition)
-    header.pop("__metadata__", None)
+    if length > LONGEST_HEADER:
+        raise ValueError(f"its header is longer than {LONGEST_HEADER} bytes")
+    header = strict_json(handle.read(length))
+    if not all(isinstance(value, str) for value in header.pop("__metadata__", {}).values()):
+        raise ValueError("its metadata are not strings")
     tensors, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        tensors[name], end = _tensor(entry, end), entry["data_offsets"][1]
+        tensors[name] = _tensor(entry, end)
+        end += tensors[name].storage.size
     if 8 + length + end != size:
         raise ValueError("its header describes another number of bytes than the file has")
     return {name: to_array(tensor, handle.read(tensor.storage.size)) for name, tensor in tensors.items()}
@@ -63,17 +68,11 @@ def read_safetensors(handle):
 def _tensor(entry, begin):
     """The tensor of an entry of the header; its bytes must start at `begin`, where the tensor before it ended."""
     if entry["dtype"] not in DTYPES:
-        raise InputError(f"has a tensor of {repr(entry['dtype'])[:60]}, which cannot be read; save it again as F32")
+        raise InputError(f"has a tensor of '{shown(entry['dtype'])}', which cannot be read; save it again as F32")
     dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
     check_counts(shape)
     length = math.prod(shape) * layout_of(dtype).itemsize
+    check_counts(tuple(entry["data_offsets"]))
     if entry["data_offsets"] != [begin, begin + length]:
         raise ValueError("its header has byte ranges with gaps, overlaps or wrong lengths")
     return StoredTensor(Storage("", "uint8", length), dtype, 0, shape, strides_of(shape))
-
-
-def _without_repetition(pairs):
-    """The dictionary of a JSON object, in which no name may stand twice."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("its header has a name twice")
-    return dict(pairs)

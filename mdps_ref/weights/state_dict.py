@@ -4,59 +4,65 @@ import pathlib
 
 from mdps_ref.data.files import whole_file
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import check_names, shown
 from mdps_ref.weights.safetensors import read_safetensors
 from mdps_ref.weights.torch_stream import MAGIC, read_torch_stream
 from mdps_ref.weights.torch_zip import read_torch_zip, write_torch_zip
 
+PREFIXES = ("module.", "_orig_mod.", "model.", "ema.")  # of DataParallel, torch.compile, trainers, moving averages
 
-def read_state_dict(path, key=None):
+
+def read_state_dict(path):
     """Read the arrays of a .pth or .safetensors file. Nothing in the file is executed.
 
     Parameters
     ----------
     path : path-like
-        The format is known by the file's content, not by its name.
-    key : str or None
-        A .pth file may hold a dictionary of tensors beside other things, and that dictionary is read. If there are several, `key`
-        chooses one of them.
+        The format is known by the file's content, not by its name. A .pth file may hold a state dict beside other things; of
+        several, that of the moving average is read (`choose_state_dict`).
 
     Returns
     -------
     dict of str to host array
-        If every name begins with "module.", as PyTorch's DataParallel saves them, that beginning is cut off. bfloat16 becomes float32;
-        other dtypes stay.
+        If every name begins with one of PREFIXES, that beginning is cut off, and so on. bfloat16 becomes float32; other dtypes stay.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, in another format, asks to run code, or needs a key.
+        If the file is missing, damaged, in another format, or asks to run code.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights; give a .pth or .safetensors file")
     try:
         with open(path, "rb") as handle:
-            arrays = _read(handle, key)
+            arrays = _read(handle)
+        check_names(arrays)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # the readers of zip, pickle and JSON raise many types of error for a damaged file
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = shown(error, 120) or type(error).__name__
         raise InputError(f"{path}: damaged, cut short or hostile ({reason}); fetch it again, or save model.state_dict() again") from error
-    parallel = all(name.startswith("module.") for name in arrays)
-    return {name.removeprefix("module."): array for name, array in arrays.items()} if parallel else arrays
+    return _without_prefixes(arrays)
 
 
-def _read(handle, key):
+def _without_prefixes(arrays):
+    """Cut off what wrappers of networks put before every name."""
+    for prefix in PREFIXES:
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            return _without_prefixes({name.removeprefix(prefix): array for name, array in arrays.items()})
+    return arrays
+
+
+def _read(handle):
     """Read a file in the format that its first bytes tell."""
     start = handle.read(262)
     handle.seek(0)
     if start.startswith(b"PK\3\4"):
-        return read_torch_zip(handle, key)
+        return read_torch_zip(handle)
     if MAGIC.to_bytes(10, "little") in start[:23]:  # the instructions that pickle the number come before it, at most 13 bytes
-        return read_torch_stream(handle, key)
+        return read_torch_stream(handle)
     if start[8:9] == b"{":
-        if key is not None:
-            raise InputError(f"is a safetensors file, which has no {key!r} to choose; leave key out")
         return read_safetensors(handle)
     if start[257:] == b"ustar":
         raise InputError("is a tar file, as PyTorch's first releases wrote them; load it with PyTorch and torch.save its state dict again")

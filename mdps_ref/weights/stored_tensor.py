@@ -117,13 +117,21 @@ def to_array(tensor, content, order="<"):
         All numbers stored under the name of the tensor's storage.
     order : {"<", ">"}
         NumPy's sign for the byte order.
+
+    Raises
+    ------
+    ValueError
+        If the content is shorter than the storage should be.
     """
+    storage = tensor.storage
+    if (storage.start + storage.size) * layout_of(storage.dtype).itemsize > len(content):  # NumPy trusts the strides of an empty buffer
+        raise ValueError("a storage has fewer bytes than is told")
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, "float32" if tensor.dtype == "bfloat16" else tensor.dtype)
     layout = layout_of(tensor.dtype).newbyteorder(order)
     strides = [stride * layout.itemsize for stride in tensor.strides]
-    begin = tensor.storage.start * layout_of(tensor.storage.dtype).itemsize + tensor.offset * layout.itemsize
-    bits = np.ndarray(tensor.shape, layout, content, begin, strides)  # NumPy checks again that the view lies inside
+    begin = storage.start * layout_of(storage.dtype).itemsize + tensor.offset * layout.itemsize
+    bits = np.ndarray(tensor.shape, layout, content, begin, strides)
     if tensor.dtype != "bfloat16":
         return np.array(bits, dtype=tensor.dtype, order="C")
     bits = np.array(bits, dtype=np.uint32, order="C")

@@ -5,11 +5,14 @@ numbers lie elsewhere in the file.
 """
 
 import functools
+import re
 
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import listed
 from mdps_ref.weights.stored_tensor import Storage, StoredTensor, check_counts, check_total, check_view, to_array
 
-MOST_PICKLED = 2**24  # bytes of pickles in a file, enough for 100,000 tensors; a hostile byte may take 100 bytes of memory
+MOST_PICKLED = 2**22  # bytes of pickles in a file, enough for 25,000 tensors
+FIRST_CHOICES = ("ema", "model", "state_dict")  # words in the names of state dicts of which a file holds several
 STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -83,15 +86,15 @@ ALLOWED = {  # all that these pickles may use, for PickleMachine
 }
 
 
-def choose_state_dict(tree, key=None):
-    """Find the state dict in what a pickle holds.
+def choose_state_dict(tree):
+    """Find the state dict in what a pickle holds: the outer dictionary, or one in it, or one in a dictionary in it.
+
+    Of several, those with the word "ema" in their names go before the others, then those with "model", then those with "state_dict".
 
     Parameters
     ----------
     tree : object
         What the PickleMachine returned.
-    key : str or None
-        The key of the wanted dictionary. Without a key, the outer dictionary may hold one state dict beside other things.
 
     Returns
     -------
@@ -100,35 +103,41 @@ def choose_state_dict(tree, key=None):
     Raises
     ------
     InputError
-        If there is no state dict, or there are several. The message does not name the file.
+        If there is no state dict, or there are several and the rule does not decide. The message does not name the file.
     """
     if not isinstance(tree, dict):
         kind = "tensor" if isinstance(tree, StoredTensor) else type(tree).__name__
         raise InputError(f"holds a {kind}, not a dictionary of tensors; save model.state_dict() and give that")
-    if key is not None:
-        inside = {name: value for name, value in tree.items() if isinstance(value, dict)}
-        if key not in inside:
-            raise InputError(f"holds no dictionary under the key {key!r}; the dictionaries that it holds: {_quoted(inside)}")
-        tree = inside[key]
-    inside = [name for name, value in tree.items() if _is_state_dict(value)]
-    if len(inside) > 1:
-        raise InputError(f"holds several state dicts: {_quoted(inside)}; choose one with key={_quoted(inside[:1])}")
-    chosen = tree[inside[0]] if inside else tree
+    inside = dict(_state_dicts(tree))
+    chosen = _first_choice(inside) if inside else tree
     tensors = {name: value for name, value in chosen.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
     if not tensors:
-        raise InputError(f"holds no named tensors (its entries: {_quoted(chosen)}); save model.state_dict() and give that")
+        raise InputError(f"holds no named tensors (its entries: {listed(chosen)}); save model.state_dict() and give that")
     return tensors
+
+
+def _state_dicts(tree):
+    """(name, dictionary) of each state dict in a dictionary, and in the dictionaries in that."""
+    for name, value in tree.items():
+        if _is_state_dict(value):
+            yield str(name), value
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{inner}", state) for inner, state in value.items() if _is_state_dict(state))
+
+
+def _first_choice(inside):
+    """The one state dict that is left when each of FIRST_CHOICES has put aside the names without this word, unless that would be all."""
+    names = list(inside)
+    for word in FIRST_CHOICES:
+        names = [name for name in names if re.search(f"(?<![a-z]){word}(?![a-z])", name.lower())] or names
+    if len(names) == 1:
+        return inside[names[0]]
+    raise InputError(f"holds several state dicts: {listed(inside)}; torch.save the one that you want alone, and give that file")
 
 
 def _is_state_dict(value):
     """True for a dictionary that holds named tensors and nothing else."""
     return isinstance(value, dict) and value != {} and all(isinstance(k, str) and isinstance(v, StoredTensor) for k, v in value.items())
-
-
-def _quoted(names):
-    """The first ten names, each cut to 60 characters, for a message."""
-    names = list(names)
-    return ", ".join(repr(name)[:60] for name in names[:10]) + (" ..." if names[10:] else "") if names else "none"
 
 
 def read_tensors(tensors, size, read_storage, order="<"):

@@ -26,7 +26,7 @@ from mdps_ref.weights.torch_pickle import ALLOWED, MOST_PICKLED, choose_state_di
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def read_torch_stream(handle, key=None):
+def read_torch_stream(handle):
     """Read a state dict. Parameters, returns and raises are those of `read_torch_zip`."""
     size = os.fstat(handle.fileno()).st_size
     pickles, storages = io.BytesIO(handle.read(MOST_PICKLED)), {}
@@ -41,7 +41,7 @@ def read_torch_stream(handle, key=None):
     places = {name: _place(handle, storages[name]) for name in names}
     if handle.tell() != size:
         raise ValueError("its storages do not end where the file ends")
-    return read_tensors(choose_state_dict(tree, key), size, lambda name: _content(handle, *places[name]))
+    return read_tensors(choose_state_dict(tree), size, lambda name: _content(handle, *places[name]))
 
 
 def _described_part(storages, persistent_id):

@@ -10,25 +10,25 @@ Such a file is a zip archive without compression. All members lie under one fold
 References: "Serialization semantics" in PyTorch's notes, and files that PyTorch wrote.
 """
 
+import functools
 import io
-import os
 import pickle
 import zipfile
 
 from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import shown
 from mdps_ref.weights.pickle_machine import PickleMachine
-from mdps_ref.weights.stored_tensor import strides_of
+from mdps_ref.weights.stored_tensor import layout_of, strides_of
+from mdps_ref.weights.stored_zip import StoredZip
 from mdps_ref.weights.torch_pickle import ALLOWED, MOST_PICKLED, STORAGES, choose_state_dict, described_storage, read_tensors
 
 
-def read_torch_zip(handle, key=None):
+def read_torch_zip(handle):
     """Read a state dict. The numbers of other tensors in the file, an optimiser's for example, are not read.
 
     Parameters
     ----------
     handle : binary file
-    key : str or None
-        Which of several state dicts, as in `choose_state_dict`.
 
     Returns
     -------
@@ -41,37 +41,35 @@ def read_torch_zip(handle, key=None):
     Exception
         Of any type, if the file is damaged.
     """
-    with zipfile.ZipFile(handle) as archive:
-        size = os.fstat(handle.fileno()).st_size
-        root = _root(archive, size)
-        order = _byte_order(archive, root)
-        tree = PickleMachine(io.BytesIO(archive.read(root + "data.pkl")), ALLOWED, described_storage).run()
-        return read_tensors(choose_state_dict(tree, key), size, lambda name: archive.read(f"{root}data/{name}"), order)
+    archive = StoredZip(handle)
+    root = _root(archive)
+    order = _byte_order(archive, root)
+    program = io.BytesIO(archive.read(root + "data.pkl"))
+    tree = PickleMachine(program, ALLOWED, functools.partial(_stored, archive.sizes, root)).run()
+    return read_tensors(choose_state_dict(tree), sum(archive.sizes.values()), lambda name: archive.read(f"{root}data/{name}"), order)
 
 
-def _root(archive, size):
-    """Check the archive's list of members, and return the folder of the members, with its slash."""
-    members = archive.infolist()
-    names = [member.filename for member in members]
-    roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+def _stored(sizes, root, persistent_id):
+    """The storage that a persistent id describes; its member must have as many bytes as the id says."""
+    storage = described_storage(persistent_id)
+    if sizes.get(f"{root}data/{storage.name}") != storage.size * layout_of(storage.dtype).itemsize:
+        raise ValueError(f"it has no storage '{shown(storage.name)}' of {storage.size} numbers of {storage.dtype}")
+    return storage
+
+
+def _root(archive):
+    """Return the folder of the members, with its slash."""
+    roots = [name.removesuffix("data.pkl") for name in archive.sizes if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
         raise InputError("is a zip file, but not one of torch.save (it has no data.pkl, or several); give a .pth or .safetensors file")
-    if len(set(names)) < len(names):
-        raise ValueError("its zip file lists a member twice")
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise InputError("is a compressed zip file, such as TorchScript writes; torch.save model.state_dict() and give that")
-    if sum(member.file_size for member in members) > size:
-        raise ValueError("its zip file lists more bytes than it has")
-    if archive.getinfo(roots[0] + "data.pkl").file_size > MOST_PICKLED:
+    if archive.sizes[roots[0] + "data.pkl"] > MOST_PICKLED:
         raise ValueError(f"its data.pkl is longer than {MOST_PICKLED} bytes")
-    for member in members:  # opening a member compares its own name with the list's: a damaged list could hide a member
-        archive.open(member).close()
     return roots[0]
 
 
 def _byte_order(archive, root):
     """NumPy's sign for the byte order of the numbers."""
-    order = archive.read(root + "byteorder") if root + "byteorder" in archive.namelist() else b"little"
+    order = archive.read(root + "byteorder") if root + "byteorder" in archive.sizes else b"little"
     if order not in (b"little", b"big"):
         raise ValueError("its byteorder is neither little nor big")
     return "<" if order == b"little" else ">"

@@ -9,12 +9,12 @@ from mdps_ref.weights.state_dict import read_state_dict
 
 @pytest.fixture(scope="session")
 def read(tmp_path_factory):
-    """read(content, key=None): the arrays of a file with these bytes."""
+    """read(content): the arrays of a file with these bytes."""
     path = tmp_path_factory.mktemp("state") / "weights.pth"
 
-    def read_bytes(content, key=None):
+    def read_bytes(content):
         path.write_bytes(content)
-        return read_state_dict(path, key)
+        return read_state_dict(path)
 
     return read_bytes
 

@@ -1,15 +1,13 @@
-"""Checkpoints come back bit for bit; any other file is an error of one line, and nothing in it is executed."""
+"""Checkpoints come back bit for bit, whoever reads them, or not at all."""
 
-import io
-import json
-import pickle
 import zipfile
 
 import numpy as np
 import pytest
-from helpers import Trap, bits
+from helpers import bits
 
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
+from mdps_ref.weights.npz import DTYPES
 
 rng = np.random.default_rng(0)
 GROUPS = {
@@ -47,104 +45,62 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(path, fails_with, monkeypat
         raise OSError(28, "No space left on device")
 
     before = path.read_bytes()
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     with fails_with(path, "no space left"):
-        save_checkpoint(path, {}, {})
+        save_checkpoint(path, {"ema": {}}, {})
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
-def test_a_checkpoint_cut_short_anywhere_is_refused(path, share, fails_with):
+def test_numpy_reads_the_arrays_too(path):
+    with np.load(path) as archive:
+        assert bits({f"{group}/{name}": archive[f"{group}/{name}"] for group in GROUPS for name in GROUPS[group]}) == bits(
+            {f"{group}/{name}": array for group, arrays in GROUPS.items() for name, array in arrays.items()}
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_comes_back_little_endian(dtype, path):
+    array = np.array([[0, 1], [1, 0]]).astype(dtype)
+    save_checkpoint(path, {"g": {"as it is": array, "big-endian": array.astype(array.dtype.newbyteorder(">"))}}, {})
+    assert bits(load_checkpoint(path)[0]["g"]) == bits({"as it is": array, "big-endian": array})
+
+
+@pytest.mark.parametrize(
+    ("array", "about", "error"),
+    [
+        (np.zeros(2, complex), {}, TypeError),
+        (np.array("text"), {}, TypeError),
+        (np.array([None]), {}, TypeError),
+        (np.zeros(2), {"loss": float("nan")}, ValueError),
+        (np.zeros(2), {"loss": np.zeros(2)}, TypeError),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(array, about, error, path):
+    before = path.read_bytes()
+    with pytest.raises(error):
+        save_checkpoint(path, {"g": {"a": array}}, about)
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_one_bit_changed_anywhere_is_refused(path, fails_with):
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with fails_with(path, "not a whole checkpoint"):
-        load_checkpoint(path)
+    rng = np.random.default_rng(1)
+    for at in {*range(len(content) - 200, len(content)), *range(200), *rng.integers(0, len(content), 600).tolist()}:
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << rng.integers(8)]) + content[at + 1 :])
+        with fails_with(path, "not a whole checkpoint"):
+            load_checkpoint(path)
 
 
-def test_a_checkpoint_with_a_spoilt_byte_is_refused(path, fails_with):
-    content = bytearray(path.read_bytes())
-    at = content.find(GROUPS["weights"]["first.weight"].tobytes())
-    assert at > 0
-    content[at + 7] ^= 1
-    path.write_bytes(content)
-    with fails_with(path, "not a whole checkpoint"):
-        load_checkpoint(path)
-
-
-def zipped(members, compression=zipfile.ZIP_STORED):
-    """A zip file of {name: bytes}."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file.getvalue()
-
-
-def npy(array):
-    """The bytes of a .npy file."""
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def spoilt(content):
-    """The bytes with some of the compressed ones inverted."""
-    content = bytearray(content)
-    content[60:100] = bytes(255 - byte for byte in content[60:100])
-    return bytes(content)
-
-
-ABOUT_NPY = npy(np.array(json.dumps({})))
-HUGE = npy(np.zeros(1000)).replace(b"(1000,)", b"(9999,)")
-FOREIGN = {
-    "nothing": b"",
-    "text": b"weights = 1\n",
-    "one array, not several": npy(np.ones(3)),
-    "a zip of text": zipped({"readme.txt": b"hello"}),
-    "an empty zip": zipped({}),
-    "arrays without about": zipped({"weights/w.npy": npy(np.ones(3))}),
-    "about that is no JSON": zipped({"about.npy": npy(np.array("step 5"))}),
-    "an array cut short inside a whole zip": zipped({"about.npy": ABOUT_NPY, "ema/w.npy": npy(np.ones(30))[:150]}),
-    "an array said to be longer than it is": zipped({"about.npy": ABOUT_NPY, "ema/w.npy": HUGE}),
-    "spoilt compression": spoilt(zipped({"about.npy": npy(np.array("{" + " " * 9999 + "}"))}, zipfile.ZIP_DEFLATED)),
-}
-
-
-@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_any_other_file_is_refused(content, tmp_path, fails_with):
-    path = tmp_path / "foreign.npz"
-    path.write_bytes(content)
-    with fails_with(path, "checkpoint.npz of a run folder"):
-        load_checkpoint(path)
+def test_a_checkpoint_cut_short_or_made_longer_anywhere_is_refused(path, fails_with):
+    content = path.read_bytes()
+    for changed in [content[:length] for length in range(0, len(content), 7)] + [content + b"0", b"0" + content, content[1:], content * 2]:
+        path.write_bytes(changed)
+        with fails_with(path, "not a whole checkpoint"):
+            load_checkpoint(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path, fails_with):
     for path in (tmp_path / "none.npz", tmp_path):
         with fails_with(path, "no such checkpoint"):
             load_checkpoint(path)
-
-
-@pytest.mark.parametrize("place", ["about", "member", "whole file"])
-def test_what_is_pickled_is_never_executed(place, tmp_path, fails_with):
-    path, sprung = tmp_path / "trap.npz", tmp_path / "sprung"
-    trap = np.array([Trap(sprung)], object)
-    if place == "whole file":
-        path.write_bytes(pickle.dumps(Trap(sprung)))
-    elif place == "about":
-        np.savez(path, about=trap)
-    else:
-        np.savez(path, about=np.array("{}"), **{"ema/w": trap})
-    with fails_with(path, "not a whole checkpoint"):
-        load_checkpoint(path)
-    assert not sprung.exists()
-    spring(path)
-    assert sprung.exists(), "the trap must be one that would spring"
-
-
-def spring(path):
-    """Read the file in the unsafe way."""
-    content = np.load(path, allow_pickle=True)
-    if isinstance(content, np.lib.npyio.NpzFile):
-        with content as archive:
-            dict(archive)

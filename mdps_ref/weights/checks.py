@@ -1,0 +1,83 @@
+"""What every reader of weights checks: names, JSON and finite numbers. Also how a message shows what stands in a file."""
+
+import json
+
+import numpy as np
+
+from mdps_ref.errors import MOST_LISTED, InputError
+
+LONGEST_NAME = 200  # characters; the authors' longest name has 41
+
+
+def shown(text, most=60):
+    """Return text from a file as a message may show it: control characters escaped, the middle of a long text left out."""
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in _cut(str(text), most))
+    return _cut(printable, most)
+
+
+def _cut(text, most):
+    """Leave out the middle of a long text."""
+    return text if len(text) <= most else f"{text[: most - most // 4]} ... {text[-(most // 4) :]}"
+
+
+def listed(names):
+    """Return the first five names, quoted, and the count of the others."""
+    names = list(names)
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(f"'{shown(name, 40)}'" for name in names[:MOST_LISTED]) + more or "none"
+
+
+def check_names(names):
+    """Check that arrays have names that a terminal can show: no control characters, not too long.
+
+    Raises
+    ------
+    InputError
+    """
+    strange = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
+    if strange:
+        raise InputError(f"has arrays of strange names: {listed(strange)}; use printable names of at most {LONGEST_NAME} characters")
+
+
+def check_finite(arrays):
+    """Check that arrays hold finite numbers only.
+
+    Parameters
+    ----------
+    arrays : dict of str to array
+
+    Raises
+    ------
+    InputError
+        The message names the first five arrays that do not, and counts the others. It does not name the file.
+    """
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if bad:
+        raise InputError(f"holds values that are not finite, in {listed(bad)}; fetch the file again, or train again")
+
+
+def strict_json(text):
+    """Parse JSON in which no object has a name twice, and no number is NaN or infinite.
+
+    Parameters
+    ----------
+    text : bytes
+        In UTF-8.
+
+    Raises
+    ------
+    ValueError or RecursionError
+    """
+    return json.loads(text.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_number)
+
+
+def _without_repetition(pairs):
+    """The dictionary of a JSON object, in which no name may stand twice."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("its JSON has a name twice")
+    return dict(pairs)
+
+
+def _no_number(constant):
+    """NaN and Infinity are no JSON."""
+    raise ValueError(f"its JSON has the number {constant}")
