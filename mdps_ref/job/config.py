@@ -6,6 +6,7 @@ import json
 import pathlib
 import typing
 
+from mdps_ref.data.images import FITS
 from mdps_ref.errors import InputError
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.posterior.guidance import GUIDES
@@ -25,6 +26,12 @@ class Config:
         The data folder, and the category in it. With data "" the synthetic set is drawn into the run folder.
     image_size : int
         Side, in pixels, to which every image is resized.
+    fit : {"stretch", "letterbox"}
+        How an image that is no square becomes one: its aspect ratio is given up, or kept with its edge pixels repeated.
+    skip_bad : bool
+        Set images that cannot be read aside, and count them. False: the run stops before it trains.
+    strict : bool
+        Stop before training if anything was set aside, or read by a rule that the user should know.
     network : str
         A name in `nn.unet.NETWORKS`. The network is made for `image_size`.
     seed : int
@@ -95,6 +102,9 @@ class Config:
     data: str = ""
     category: str = "washer"
     image_size: int = 32
+    fit: str = "stretch"
+    skip_bad: bool = False
+    strict: bool = False
     network: str = "tiny"
     seed: int = 0
     rules: str = "paper"
@@ -180,6 +190,7 @@ class Config:
 
 
 CHOICES = {
+    "fit": FITS,
     "network": tuple(NETWORKS),
     "rules": SIDES,
     "guidance": tuple(GUIDES),

@@ -93,10 +93,12 @@ class InMemory:
     Parameters
     ----------
     chain_name : {"reconstruction", "guided", "mdps"}
+    crop : callable, optional
+        crop(Maps) -> Maps, such as the judged centre, of the result.
     """
 
-    def __init__(self, chain_name):
-        self._parts = []
+    def __init__(self, chain_name, crop=lambda maps: maps):
+        self._parts, self._crop = [], crop
 
     done = 0  # the number of images whose Maps an earlier process left
 
@@ -110,7 +112,8 @@ class InMemory:
 
     def result(self):
         """Return the Maps of all images."""
-        return Maps(*(np.concatenate([getattr(maps, field.name) for maps in self._parts]) for field in dataclasses.fields(Maps)))
+        fields = [field.name for field in dataclasses.fields(Maps)]
+        return self._crop(Maps(*(np.concatenate([getattr(maps, name) for maps in self._parts]) for name in fields)))
 
 
 def make_extractor(config, xp):
@@ -139,7 +142,7 @@ def needs_test_maps(config):
     return config.masked and config.mask_threshold is None and config.resolved_rules.threshold_from_test is not None
 
 
-def calibrate(model, good_images, names, config, threshold=None, side=None, keep=InMemory):
+def calibrate(model, good_images, names, config, threshold=None, keep=InMemory):
     """Set the mask's threshold from held-out good images, and score them with MDPS under that mask.
 
     Parameters
@@ -153,8 +156,6 @@ def calibrate(model, good_images, names, config, threshold=None, side=None, keep
     threshold : float, optional
         The mask's threshold, if it is known already: that of `detect`, where the test images set it. The default is
         `config.mask_threshold`, and without that a threshold that `config.mask_share` of the good pixels exceed.
-    side : int, optional
-        Score only the central side x side pixels.
     keep : callable
         keep(chain_name) -> what keeps the Maps of a chain, such as InMemory.
 
@@ -182,7 +183,7 @@ def calibrate(model, good_images, names, config, threshold=None, side=None, keep
 
     with fast():
         _, mdps, threshold = guided_and_mdps(model, good_images, names, config, threshold_of, keep)
-    return threshold, centre(mdps.result(), side or config.image_size, config).score
+    return threshold, mdps.result().score
 
 
 def detect(model, images, names, config, threshold=None, keep=InMemory):

@@ -1,16 +1,24 @@
-"""The detector: weights, settings and thresholds in one object that scores arrays of images."""
+"""The detector: weights, settings and thresholds in one object that scores arrays of images, and in one file."""
 
 import dataclasses
 import functools
+import importlib.metadata
+import math
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
-from mdps_ref.job.config import Config
+from mdps_ref.backend import to_device, to_host
+from mdps_ref.errors import InputError
+from mdps_ref.job.config import Config, checked
 from mdps_ref.job.detect import calibrate, guided_and_mdps, make_model
 from mdps_ref.job.images import check_images
+from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
+from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.metrics import exceeds, threshold_at_rate
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +31,9 @@ class Scores:
         Larger is more anomalous.
     flagged : array, (N) bool
         Whether the score exceeds the decision's threshold.
+    unsure : array, (N) bool
+        Whether the threshold lies between the scores of the anomaly map less its spread and plus its spread. With one posterior
+        sample there is no spread, and no image is unsure.
     anomaly, spread : array, (N, H, W)
         Mean and standard deviation of the anomaly maps of the posterior samples.
     suspected : array, (N, H, W) bool
@@ -33,6 +44,7 @@ class Scores:
 
     score: np.ndarray
     flagged: np.ndarray
+    unsure: np.ndarray
     anomaly: np.ndarray
     spread: np.ndarray
     suspected: np.ndarray
@@ -41,7 +53,7 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """Scores images with MDPS. `Detector.calibrated` makes one from weights and good images.
+    """Scores images with MDPS. `Detector.calibrated` makes one from weights and good images, `Detector.load` from a run's detector.npz.
 
     Parameters
     ----------
@@ -54,6 +66,8 @@ class Detector:
         An image is flagged if its score exceeds it.
     features : callable, optional
         Your own extractor, features(images) -> list of arrays (N, h, w, C), instead of the one that `config` names.
+    white : int, optional
+        The value of white in 16-bit grey files that do not tell it, see `data.images.load_image`.
 
     Examples
     --------
@@ -67,6 +81,7 @@ class Detector:
     mask_threshold: float | None
     decision_threshold: float
     features: Callable | None = None
+    white: int | None = None
 
     @classmethod
     def calibrated(cls, weights, good_images, config, names=None, features=None):
@@ -121,11 +136,91 @@ class Detector:
         return Scores(
             score=mdps.score,
             flagged=exceeds(mdps.score, self.decision_threshold),
+            unsure=self._is_unsure(mdps),
             anomaly=mdps.anomaly,
             spread=mdps.spread,
             suspected=mdps.suspected.astype(bool),
             x_0=mdps.x_0,
         )
+
+
+    def _is_unsure(self, maps):
+        low, high = (IMAGE_SCORES[self.config.image_score](maps.anomaly + sign * maps.spread) for sign in (-1, 1))
+        return exceeds(low, self.decision_threshold) != exceeds(high, self.decision_threshold)
+
+    def save(self, path, calibrated_on):
+        """Write the detector into one file, which `Detector.load` reads. The file holds no code.
+
+        Parameters
+        ----------
+        path : path-like
+        calibrated_on : dict
+            What the thresholds were set on, such as {"images": 20}; for a reader of the file.
+
+        Raises
+        ------
+        InputError
+            If the detector has an extractor of your own, which is code, or the file cannot be written.
+        """
+        if self.features:
+            raise InputError(f"{path}: a detector with its own features cannot be saved, since they are code; save weights and thresholds")
+        about = {
+            "detector": {name: getattr(self, name) for name in THRESHOLDS},
+            "config": dataclasses.asdict(self.config),
+            "calibrated_on": calibrated_on,
+            "versions": {name: importlib.metadata.version(name) for name in ("mdps_ref", "numpy")},
+        }
+        save_checkpoint(path, {"ema": {name: to_host(array) for name, array in self.weights.items()}}, about)
+
+    @classmethod
+    def load(cls, path, xp=np, feature_weights=""):
+        """Read a detector from a file that a run or `save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, or the folder of a run.
+        xp : module
+            The array module to compute with.
+        feature_weights : path-like
+            The extractor's file of weights on this machine, where the detector compares the features of an ImageNet network. "" means
+            the file that the run used.
+
+        Returns
+        -------
+        Detector
+
+        Raises
+        ------
+        InputError
+            If the file is missing, was changed or cut, is no detector, or does not fit together.
+        """
+        path = pathlib.Path(path)
+        path = path / "detector.npz" if path.is_dir() else path
+        groups, about = load_checkpoint(path)
+        try:
+            config = Config(**checked(about["config"]))
+            thresholds = {name: about["detector"][name] for name in THRESHOLDS}
+        except (KeyError, TypeError):
+            raise InputError(f"{path}: is no detector; give the detector.npz of a run that has ended, or the run's folder") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        _check_thresholds(path, thresholds, config)
+        check_fits(path, groups.get("ema", {}), config, about)
+        if feature_weights:
+            config = dataclasses.replace(config, feature_weights=str(feature_weights))
+        return cls({name: to_device(array, xp) for name, array in groups["ema"].items()}, config, **thresholds)
+
+
+THRESHOLDS = ("mask_threshold", "decision_threshold", "white")
+
+
+def _check_thresholds(path, thresholds, config):
+    """Raise InputError for a threshold that is no finite number, or is missing."""
+    optional = {"white"} if config.masked else {"white", "mask_threshold"}
+    for name, value in thresholds.items():
+        if not (value is None and name in optional or type(value) in (int, float) and math.isfinite(value)):
+            raise InputError(f"{path}: its {name} is {value!r}, no finite number; make the detector again with its run")
 
 
 def _names(images, names):

@@ -1,55 +1,111 @@
-"""The images of a run: read from their folders, and checked where they come in from Python."""
+"""The images of a run: read from their folders, kept decoded on the disk, and checked where they come in from Python."""
 
 import collections
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 
+from mdps_ref.data.findings import Findings
 from mdps_ref.data.folders import read_category, split_held_out
-from mdps_ref.data.images import centre_crop, load_images
+from mdps_ref.data.images import centre_crop, load_image
 from mdps_ref.data.masks import load_mask
-from mdps_ref.data.pixels import image_size
+from mdps_ref.data.pixels import find_white, image_size
 from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
-from mdps_ref.job.run_folder import write_config
+from mdps_ref.job.progress import progress, say
+from mdps_ref.job.records import Records
+from mdps_ref.job.run_folder import WORK, write_config, write_json
 
 SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
 
 
-@dataclasses.dataclass(frozen=True)
-class RunImages:
-    """All images of a run, on the host, float32 in [-1, 1].
+class StoredImages(Records):
+    """Images in a file, float32 in [-1, 1], which take the place of an array (N, size, size, 3): an index or a slice reads just those.
 
     Parameters
     ----------
-    train : array, (M, H, W, 3)
-    held_out : array, (K, H, W, 3)
+    path : path-like
+        What it holds already is dropped.
+    size : int
+        Pixels a side.
+    """
+
+    def __init__(self, path, size):
+        super().__init__(path, (np.dtype("<f4"), (size, size, 3)))
+        self.truncate(0)
+
+
+class StoredMasks:
+    """True masks in a file, in the order of the test images: an index or a slice gives arrays (side, side) bool, None without a mask."""
+
+    def __init__(self, path, side):
+        self._records = Records(path, [("known", "?"), ("mask", "?", (side, side))])
+        self._records.truncate(0)
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, index):
+        rows = self._records[index]
+        return _mask_of(rows) if rows.shape == () else [_mask_of(row) for row in rows]
+
+    def append(self, mask):
+        """Append a mask, or None."""
+        row = np.zeros(1, self._records.dtype)
+        if mask is not None:
+            row["known"], row["mask"] = True, mask
+        self._records.append(row)
+
+
+def _mask_of(row):
+    return row["mask"] if row["known"] else None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunImages:
+    """All images of a run, on the host, in [-1, 1].
+
+    Parameters
+    ----------
+    train, held_out, test : StoredImages
     held_out_names : list of str
-    test : array, (N, H, W, 3)
     items : tuple of Item
         The test images' files and defects.
-    truths : list of array, (side, side) bool, or None
+    truths : StoredMasks
         The true masks of the judged centre. All False for a good image; None for a defect without a mask.
     side : int
         Side, in pixels, of the centre that is scored and judged.
+    findings : Findings
+        What was set aside, or read by a rule that the user should know.
+    white : int or None
+        The value of white in 16-bit grey files that do not tell it, if the training images show that it is below 65535.
     """
 
-    train: np.ndarray
-    held_out: np.ndarray
+    train: StoredImages
+    held_out: StoredImages
     held_out_names: list
-    test: np.ndarray
+    test: StoredImages
     items: tuple
-    truths: list
+    truths: StoredMasks
     side: int
+    findings: Findings
+    white: int | None
 
     @property
     def test_names(self):
         """The names of the test images, which key their noise."""
         return [item.name for item in self.items]
 
+    @property
+    def defects(self):
+        """The kind of each test image: a defect, or "good"."""
+        return [item.defect for item in self.items]
+
 
 def read_images(config, folder):
-    """Read all images of a run, so that a broken one is found before any work is done, and write config.json into `folder`.
+    """Read all images of a run, so that a broken one is found before any work is done, and write config.json and data.json.
 
     Without `config.data` the synthetic set is drawn into `folder` first. Its config.json is written before the drawing, so that an
     interrupted drawing can be resumed.
@@ -61,31 +117,124 @@ def read_images(config, folder):
     Raises
     ------
     InputError
-        If the category cannot be drawn or read, or has too few images.
+        If the category cannot be drawn or read, or has too few images, or if its files are not those that the run in `folder` used.
     """
     root = config.data or folder / "synthetic"
     if not config.data:
         check_request(config.category, SYNTHETIC["size"])
         write_config(folder, config)
         write_category(root, config.category, seed=config.seed, **SYNTHETIC)
-    category = read_category(root, config.category)
+    findings = Findings()
+    category = read_category(root, config.category, findings)
+    check_data(folder, category)
+    images = _decoded(category, config, folder / WORK, findings)
+    for line in told(images, config):
+        say(line)
+    if config.strict and findings:
+        raise InputError(f"{category.root}: strict allows none of these: {'; '.join(findings.lines())}; mend them, or leave strict out")
+    if config.data:
+        write_config(folder, config)
+    return images
+
+
+def told(images, config):
+    """Return lines that say what images a run has, and what was set aside.
+
+    Parameters
+    ----------
+    images : RunImages
+    config : Config
+
+    Returns
+    -------
+    list of str
+    """
+    defective = sum(item.is_anomalous for item in images.items)
+    counts = f"{len(images.train)} to train on, {len(images.held_out)} held out, {len(images.items)} to test ({defective} with a defect)"
+    size = f"{config.image_size} x {config.image_size} pixels" + (", letterboxed" if config.fit == "letterbox" else "")
+    depth = [f"16-bit grey: white is {images.white}, as the training images show"] if images.white else []
+    return [f"images: {counts}, resized to {size}", *depth, *images.findings.lines()]
+
+
+def _decoded(category, config, work, findings):
+    """Return the RunImages of a category, decoded into files in the folder `work`."""
     try:
         train_items, held_out_items = split_held_out(category.train, config.held_out, config.seed)
     except InputError as error:
         raise InputError(f"{category.root}: {error}") from None
-    side = judged_side(config, category.layout)
-    images = RunImages(
-        train=load_images(train_items, config.image_size),
-        held_out=load_images(held_out_items, config.image_size),
-        held_out_names=[item.name for item in held_out_items],
-        test=load_images(category.test, config.image_size),
-        items=category.test,
-        truths=[true_mask(item, config, side) for item in category.test],
-        side=side,
-    )
-    if config.data:
-        write_config(folder, config)
-    return images
+    white, side = find_white([item.path for item in category.train]), judged_side(config, category.layout)
+    train, held_out, test = (StoredImages(work / name, config.image_size) for name in ("train", "held_out", "test"))
+    truths, names, items = StoredMasks(work / "masks", side), [], []
+
+    def image(item):
+        return load_image(item.path, config.image_size, white, config.fit)[None]
+
+    def image_and_mask(item):
+        return image(item), true_mask(item, config, side, white, findings)
+
+    for _, pixels in _readable(train_items, image, "training images", config, findings):
+        train.append(pixels)
+    for item, pixels in _readable(held_out_items, image, "held-out images", config, findings):
+        held_out.append(pixels)
+        names.append(item.name)
+    for item, (pixels, mask) in _readable(category.test, image_and_mask, "test images", config, findings):
+        test.append(pixels)
+        truths.append(mask)
+        items.append(item)
+    for part, label in ((train, "training image"), (held_out, "held-out image"), (test, "test image")):
+        if not len(part):
+            raise InputError(f"{category.root}: no {label} could be read; replace the broken ones")
+    return RunImages(train, held_out, names, test, tuple(items), truths, side, findings, white)
+
+
+def _readable(items, read, label, config, findings):
+    """Yield (item, read(item)) with a progress bar. With `skip_bad` an item that cannot be read is left out and counted."""
+    with progress(len(items), "image", label) as bar:
+        for item in items:
+            try:
+                yield item, read(item)
+            except InputError as error:
+                if not config.skip_bad:
+                    raise InputError(f"{error}; or add --skip-bad") from None
+                findings.add("image that could not be read, set aside", error)
+            bar.update(1)
+
+
+def check_data(folder, category):
+    """Compare the category's files with those in the run's data.json; without data.json write it.
+
+    Raises
+    ------
+    InputError
+        That names the first file that was replaced, added or taken away since the run began.
+    """
+    path, found = folder / "data.json", digests(category)
+    if not path.is_file():
+        write_json(path, {"files": found})
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not readable as the list of the run's images ({type(error).__name__}); start a new run") from error
+    for name in sorted(known.keys() | found.keys()):
+        if known.get(name) != found.get(name):
+            change = "was added" if name not in known else "is missing" if name not in found else "was replaced"
+            raise InputError(f"{category.root / name}: {change} since the run in {folder} began; restore the images, or start a new run")
+
+
+def digests(category):
+    """Return the SHA-256 of every file of a category that a run uses, by its path in the category's folder."""
+    items = (*category.train, *category.test)
+    paths = [path for item in items for path in (item.path, item.mask_path) if path]
+    return {path.relative_to(category.root).as_posix(): _digest(path) for path in paths}
+
+
+def _digest(path):
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: could not be read ({(error.strerror or str(error)).lower()}); replace or remove it") from error
 
 
 def judged_side(config, layout):
@@ -93,8 +242,19 @@ def judged_side(config, layout):
     return round(config.image_size * config.resolved_rules.judged_share[layout])
 
 
-def true_mask(item, config, side):
+def true_mask(item, config, side, white=None, findings=None):
     """Return the centre of an image's true mask.
+
+    Parameters
+    ----------
+    item : Item
+    config : Config
+    side : int
+        Pixels a side of the centre.
+    white : int, optional
+        See `data.images.load_image`.
+    findings : Findings, optional
+        Counts masks that were read by a rule that the user should know.
 
     Returns
     -------
@@ -105,7 +265,8 @@ def true_mask(item, config, side):
         return np.zeros((side, side), bool)
     if not item.mask_path:
         return None
-    mask = load_mask(item.mask_path, config.image_size, image_size(item.path), config.resolved_rules.shrink_mask)
+    size, shrink = image_size(item.path), config.resolved_rules.shrink_mask
+    mask = load_mask(item.mask_path, config.image_size, size, shrink, white, config.fit, findings)
     return centre_crop(mask[None], side)[0]
 
 
@@ -115,7 +276,7 @@ def check_images(images, size, names=None):
     Parameters
     ----------
     images : array, (N, size, size, 3), in [-1, 1]
-        NumPy array, float32 or float64.
+        NumPy array, float32 or float64. StoredImages were checked when they were read.
     size : int
         The config's image size.
     names : sequence of str, optional
@@ -130,6 +291,8 @@ def check_images(images, size, names=None):
     InputError
         That says what to do, such as `images / 127.5 - 1` for values from 0 to 255.
     """
+    if isinstance(images, StoredImages):
+        return images
     if not isinstance(images, np.ndarray):
         raise InputError(f"images are of type {type(images).__name__}; give a NumPy array of shape (N, {size}, {size}, 3)")
     scaled = "images / 127.5 - 1 brings 0 .. 255 to [-1, 1]"

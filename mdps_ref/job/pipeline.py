@@ -1,43 +1,24 @@
 """The main job, stage after stage: read images, load or train weights, calibrate, detect, evaluate, write results."""
 
-import contextlib
-import dataclasses
-import time
+import functools
+import importlib.metadata
+import platform
+import shutil
 
 import numpy as np
 
-from mdps_ref.job.detect import Detection, calibrate, centre, detect, make_extractor, make_model, needs_test_maps
-from mdps_ref.job.evaluate import evaluate
-from mdps_ref.job.images import RunImages, read_images
-from mdps_ref.job.run_folder import write_json, write_maps, write_scores
+from mdps_ref.job.chain_records import ChainRecords
+from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
+from mdps_ref.job.detector import Detector
+from mdps_ref.job.evaluate import chain_result, evaluate
+from mdps_ref.job.images import read_images, told
+from mdps_ref.job.progress import progress, stage
+from mdps_ref.job.result import Result, choose_images
+from mdps_ref.job.run_folder import WORK, check_still_there, write_json, write_map, write_scores
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.weights import load_weights
 
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What a run found.
-
-    Parameters
-    ----------
-    images : RunImages
-    detection : Detection
-        Of the test images' judged centre.
-    held_out_scores : array, (K)
-    metrics : dict
-        As `evaluate` returns them.
-    log : array, (steps, 2)
-        Loss and gradient norm; empty if the weights were loaded.
-    seconds : dict of str to float
-        Wall time of each stage.
-    """
-
-    images: RunImages
-    detection: Detection
-    held_out_scores: np.ndarray
-    metrics: dict
-    log: np.ndarray
-    seconds: dict
+PACKAGES = ("numpy", "scipy", "pillow", "matplotlib")
 
 
 def run_job(config, folder, xp, resume=False):
@@ -47,6 +28,7 @@ def run_job(config, folder, xp, resume=False):
     ----------
     config : Config
     folder : Path
+        The run folder, claimed by this process.
     xp : module
         The array module to compute with.
     resume : bool
@@ -54,29 +36,58 @@ def run_job(config, folder, xp, resume=False):
 
     Returns
     -------
-    Outcome
+    Result
 
     Raises
     ------
     InputError
-        If the images, the weights or the settings cannot be used.
+        If the images, the weights or the settings cannot be used, or a file cannot be written.
+    Interrupted
+        If a signal asked to stop. What was done is kept.
     """
     loaded = load_weights(config.weights, config, xp) if config.weights else None  # before anything is written
     extractor = make_extractor(config, xp)
     seconds = {}
-    with timed(seconds, "reading"):
+    with stage("reading", seconds):
         images = read_images(config, folder)
-    print(f"run folder: {folder}", flush=True)
-    with timed(seconds, "training"):
+    with stage("training", seconds):
         weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, resume)
-    whole, held_out_scores = calibrate_and_detect(make_model(weights, config, extractor), images, config, seconds)
-    centres = (centre(maps, images.side, config) for maps in (whole.reconstruction, whole.guided, whole.mdps))
-    detection = Detection(*centres, whole.mask_threshold)
-    metrics = evaluate(detection, held_out_scores, [item.is_anomalous for item in images.items], images.truths, config)
-    write_json(folder / "metrics.json", metrics)
-    write_scores(folder / "scores.csv", images.items, detection.mdps.score, metrics["mdps"]["decision_threshold"])
-    write_maps(folder / "maps" / config.category, images.items, whole.mdps.anomaly)
-    return Outcome(images, detection, held_out_scores, metrics, log, seconds)
+    shown = choose_images(images.defects)
+    detection, held_out_scores = calibrate_and_detect(make_model(weights, config, extractor), images, config, folder, shown, seconds)
+    check_still_there(folder)
+    with stage("evaluation", seconds):
+        chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}
+        labels, areas = [item.is_anomalous for item in images.items], _areas(images.truths)
+        metrics = evaluate(chains, held_out_scores, labels, areas, config, detection.mask_threshold)
+        threshold = metrics["mdps"]["decision_threshold"]
+        write_json(folder / "metrics.json", metrics | {"set_aside": images.findings.as_dict()})
+        write_scores(folder / "scores.csv", images.items, chains["mdps"].score, threshold)
+        write_maps(folder / "maps" / config.category, images, detection.mdps, config)
+        detector = Detector(weights, config, detection.mask_threshold, threshold, white=images.white)
+        detector.save(folder / "detector.npz", {"category": config.category, "good images": len(images.held_out)})
+    low = (config.image_size - images.side) // 2
+    centre = slice(low, low + images.side)
+    return Result(
+        config=config,
+        names=images.test_names,
+        defects=images.defects,
+        shown=shown,
+        images=images.test[np.array(shown)][:, centre, centre],
+        truths=[images.truths[i] for i in shown],
+        chains=chains,
+        mask_threshold=detection.mask_threshold,
+        held_out_scores=held_out_scores,
+        metrics=metrics,
+        log=log,
+        seconds=seconds,
+        versions=versions(xp),
+        told=told(images, config),
+    )
+
+
+def end_run(folder):
+    """Remove what a run needs only while it is under way."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
 def trained_weights(config, images, folder, xp, resume):
@@ -87,19 +98,23 @@ def trained_weights(config, images, folder, xp, resume):
     return state.ema, np.array(state.log).reshape(-1, 2)
 
 
-def calibrate_and_detect(model, images, config, seconds):
+def calibrate_and_detect(model, images, config, folder, shown, seconds):
     """Return the Detection of the test images and the scores of the held-out ones.
 
     Calibration goes first, except where the test images set the mask's threshold.
     """
+    steps = "loaded" if config.weights else config.train_steps
+    records = functools.partial(_records, folder / WORK / f"step_{steps}", config, images)
 
     def calibrated(threshold=None):
-        with timed(seconds, "calibration"):
-            return calibrate(model, images.held_out, images.held_out_names, config, threshold, images.side)
+        with stage("calibration", seconds):
+            keep = functools.partial(records, "held_out", count=len(images.held_out))
+            return calibrate(model, images.held_out, images.held_out_names, config, threshold, keep)
 
     def detected(threshold=None):
-        with timed(seconds, "detection"):
-            return detect(model, images.test, images.test_names, config, threshold)
+        with stage("detection", seconds):
+            keep = functools.partial(records, "test", count=len(images.test), truths=images.truths, shown=shown)
+            return detect(model, images.test, images.test_names, config, threshold, keep)
 
     if needs_test_maps(config):
         detection = detected()
@@ -108,9 +123,26 @@ def calibrate_and_detect(model, images, config, seconds):
     return detected(threshold), held_out_scores
 
 
-@contextlib.contextmanager
-def timed(seconds, stage):
-    """Note the wall time of the block as seconds[stage]."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
+def _records(folder, config, images, part, chain_name, **more):
+    """Return the ChainRecords of one chain on one part of the images."""
+    return ChainRecords(folder / part, chain_name, config, images.side, **more)
+
+
+def _areas(truths):
+    """Return the number of anomalous pixels of each true mask; None where there is none."""
+    masks = (truths[i] for i in range(len(truths)))
+    return [None if mask is None else int(np.count_nonzero(mask)) for mask in masks]
+
+
+def write_maps(folder, images, records, config):
+    """Write the map of every test image."""
+    with progress(len(images.items), "image", "maps") as shown:
+        for i, item in enumerate(images.items):
+            write_map(folder / f"{item.name}.tiff", records.anomaly(slice(i, i + 1))[0], item, config.fit)
+            shown.update(1)
+
+
+def versions(xp):
+    """Return the versions of Python and the packages, and the kind of machine."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found, "arrays on": f"{xp.__name__} {xp.__version__}", "machine": platform.machine()}

@@ -49,7 +49,7 @@ class Records:
         return np.concatenate(rows or [np.empty(0, self.dtype)]).reshape(wanted.shape + self.dtype.shape)
 
     def append(self, records):
-        """Append an array of records. They are on the disk when this returns.
+        """Append an array of records. A kill after this returns does not lose them.
 
         Raises
         ------
@@ -63,8 +63,6 @@ class Records:
             try:
                 with open(self.path, "ab") as handle:
                     handle.write(rows.tobytes())
-                    handle.flush()
-                    os.fsync(handle.fileno())
             except OSError:
                 os.truncate(self.path, self._length * self._row.itemsize)
                 raise
@@ -79,7 +77,7 @@ class Records:
     def _read(self, start, count):
         with self._telling(), open(self.path, "rb") as handle:
             handle.seek(start * self._row.itemsize)
-            return np.frombuffer(handle.read(count * self._row.itemsize), self._row)["record"]
+            return np.frombuffer(handle.read(count * self._row.itemsize), self._row)["record"].copy()
 
     def _whole(self):
         """Return how many records the file begins with whose checksums are right."""

@@ -1,21 +1,30 @@
-"""The folder of a run: a new one or one to go on with, and the tables and maps in it."""
+"""The folder of a run: claimed by one process at a time, a new one or one to go on with; and the tables and maps in it."""
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import pathlib
+import shutil
 
 from PIL import Image
 
 from mdps_ref.data.files import whole_file, write_text
+from mdps_ref.data.images import map_at_image_size
 from mdps_ref.data.pixels import image_size
 from mdps_ref.errors import InputError
+from mdps_ref.job.lock import held_lock
 from mdps_ref.scoring.metrics import exceeds
 
+WORK = "work"  # decoded images and what the chains gave so far; removed when the run has ended
+LOCK = "lock"
+LEFTOVERS = {WORK, LOCK, "data.json"}  # of a run that ended before it had read its images
 
-def open_run_folder(out, resume, name):
-    """Return the folder to run in, without creating anything.
+
+@contextlib.contextmanager
+def claimed(out, resume, name):
+    """Claim the folder to run in, for this process alone.
 
     Parameters
     ----------
@@ -25,24 +34,87 @@ def open_run_folder(out, resume, name):
         Go on with the run in `out`.
     name : str
 
+    Yields
+    ------
+    Path
+        The folder, which exists. If the block fails before there is a config.json, what it wrote is removed.
+
     Raises
     ------
     InputError
-        If `out` holds files and is not to be resumed, or is to be resumed and holds no run.
+        If `out` holds files and is not to be resumed, is to be resumed and holds no run, or another process works in it.
     """
-    if out is None:
-        if resume:
-            raise InputError("--resume needs --out FOLDER, the run folder to go on with")
-        return _new_folder(name)
-    folder = pathlib.Path(out)
+    folder, made = (_new_folder(name), []) if out is None else _wanted_folder(out, resume)
+    try:
+        with held_lock(folder / LOCK, f"{folder}: another run is working in this folder; wait for it, or give another folder to --out"):
+            check_run_folder(folder, resume)
+            yield folder
+    finally:
+        if not (folder / "config.json").is_file():
+            _remove_leftovers(folder, made if out is not None else [folder])
+
+
+def check_run_folder(folder, resume):
+    """Raise InputError if the folder holds files and is not to be resumed, or is to be resumed and holds no run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder to --out")
-    has_files = folder.is_dir() and any(folder.iterdir())
-    if has_files and not resume:
-        raise InputError(f"{folder}: already holds files; add --resume to go on with that run, or give another folder to --out")
     if resume and not (folder / "config.json").is_file():
         raise InputError(f"{folder}: holds no run to resume (no config.json); leave --resume out to start one")
-    return folder
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    others = {name for name in names - LEFTOVERS if not name.endswith(".part")}
+    if others and not resume:
+        raise InputError(f"{folder}: already holds files; add --resume to go on with that run, or give another folder to --out")
+
+
+def check_still_there(folder):
+    """Raise InputError if the folder was removed while the run worked."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: was removed while the run worked; start it again")
+
+
+def _wanted_folder(out, resume):
+    """Return the folder `out`, made if need be, and the folders that were made."""
+    if resume and out is None:
+        raise InputError("--resume needs --out FOLDER, the run folder to go on with")
+    folder = pathlib.Path(out)
+    check_run_folder(folder, resume)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    _make(folder, parents=True, exist_ok=True)
+    return folder, made
+
+
+def _new_folder(name):
+    """Make and return runs/<name>, or runs/<name>-2, runs/<name>-3, ... : the first that does not exist."""
+    _make(pathlib.Path("runs"), exist_ok=True)
+    number = 1
+    while True:
+        folder = pathlib.Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            _make(folder)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _make(folder, **how):
+    """Make a folder; an OSError other than FileExistsError becomes an InputError that names it."""
+    try:
+        folder.mkdir(**how)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{folder}: could not be made ({reason}); give another folder to --out") from error
+
+
+def _remove_leftovers(folder, made):
+    """Remove what a run without config.json left, and those of the made folders that are empty."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / "data.json").unlink(missing_ok=True)
+    for path in made:
+        with contextlib.suppress(OSError):  # it is not empty
+            path.rmdir()
 
 
 def write_config(folder, config):
@@ -65,36 +137,32 @@ def write_scores(path, items, scores, threshold):
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["path", "defect", "score", "flagged"])
     for item, score, flagged in zip(items, scores, exceeds(scores, threshold), strict=True):
-        rows.writerow([item.name + item.path.suffix, item.defect, f"{score:.8g}", int(flagged)])
+        rows.writerow([cell(item.name + item.path.suffix), cell(item.defect), f"{score:.8g}", int(flagged)])
     write_text(path, table.getvalue())
 
 
-def write_maps(folder, items, maps):
-    """Write each anomaly map as a float32 TIFF at its image's own size, as MVTec AD's evaluation code reads them.
+def cell(name):
+    """Return a name as a cell that no spreadsheet takes for a formula: after a ' if it begins with =, +, -, @, a tab or a return."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+def write_map(path, anomaly, item, fit):
+    """Write an anomaly map as a float32 TIFF at its image's own size, as MVTec AD's evaluation code reads them.
 
     Parameters
     ----------
-    folder : Path
-        The map of an item is `<folder>/<name>.tiff`, such as `<folder>/test/dent/003.tiff`.
-    items : sequence of Item, N
-    maps : array, (N, H, W)
+    path : Path
+        Such as maps/bottle/test/dent/003.tiff.
+    anomaly : array, (H, W)
+    item : Item
+    fit : {"stretch", "letterbox"}
+        How the image was made a square.
     """
-    for item, anomaly in zip(items, maps, strict=True):
-        image = Image.fromarray(anomaly.astype("float32")).resize(image_size(item.path), Image.Resampling.BILINEAR)
-        with whole_file(folder / f"{item.name}.tiff") as handle:
-            image.save(handle, format="TIFF")
+    image = Image.fromarray(map_at_image_size(anomaly, image_size(item.path), fit).astype("float32"))
+    with whole_file(path) as handle:
+        image.save(handle, format="TIFF")
 
 
 def write_json(path, content):
     """Write `content` as readable JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def _new_folder(name):
-    """Return runs/<name>, or runs/<name>-2, runs/<name>-3, ... : the first that does not exist."""
-    number = 1
-    while True:
-        folder = pathlib.Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            return folder
-        number += 1

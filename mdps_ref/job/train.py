@@ -7,7 +7,6 @@ import math
 import pathlib
 
 import numpy as np
-import tqdm
 
 from mdps_ref.autograd.tape import value_and_gradient
 from mdps_ref.backend import random_stream, to_device, to_host
@@ -16,6 +15,8 @@ from mdps_ref.diffusion.forward import level_per_image, noise_loss
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
 from mdps_ref.errors import InputError
 from mdps_ref.job.images import check_images
+from mdps_ref.job.interrupt import asked_to_stop, stop_if_asked
+from mdps_ref.job.progress import progress
 from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
 from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, zeros_like
@@ -77,9 +78,9 @@ def draw_batch(images, config, step):
     noise : array, (N, H, W, C)
     """
     rng = random_stream(config.seed, "training", sample=step)
-    chosen = rng.choice(len(images), config.batch_size, replace=config.batch_size > len(images))
+    x_0 = images[rng.choice(len(images), config.batch_size, replace=config.batch_size > len(images))]
     t = rng.integers(config.resolved_rules.first_timestep, STEPS, size=config.batch_size)
-    return images[chosen], t, rng.standard_normal(images[chosen].shape, np.float32)
+    return x_0, t, rng.standard_normal(x_0.shape, np.float32)
 
 
 def train_step(state, images, config, xp):
@@ -127,9 +128,10 @@ def train(config, images, folder=None, xp=np, state=None):
     ----------
     config : Config
     images : array, (M, H, W, C), in [-1, 1]
-        Good images, on the host.
+        Good images, on the host; or images in files, `images.StoredImages`.
     folder : path-like, optional
-        Where checkpoint.npz and train.csv are written every `config.checkpoint_every` steps. Without it nothing is written.
+        An existing folder, where checkpoint.npz and train.csv are written every `config.checkpoint_every` steps. Without it nothing
+        is written.
     xp : module
         The array module to compute with.
     state : TrainingState, optional
@@ -143,18 +145,21 @@ def train(config, images, folder=None, xp=np, state=None):
     Raises
     ------
     InputError
-        If `check_images` refuses the images, or training diverges.
+        If `check_images` refuses the images, training diverges, or the folder is gone or full.
+    Interrupted
+        If a signal asked to stop. The checkpoint is that of the last step.
     """
     images = check_images(images, config.image_size)
     state = state or start_training(config, xp)
-    total, done = config.train_steps * config.batch_size, state.step * config.batch_size
-    with fast(), tqdm.tqdm(total=total, initial=done, unit="image", desc="training", mininterval=1.0) as bar:
+    with fast(), progress(config.train_steps, "step", "training", state.step) as shown:
         while state.step < config.train_steps:
             train_step(state, images, config, xp)
-            bar.update(config.batch_size)
-            bar.set_postfix(loss=f"{np.mean([loss for loss, _ in state.log[-50:]]):.4f}", refresh=False)
-            if folder and (state.step % config.checkpoint_every == 0 or state.step == config.train_steps):
+            shown.update(1)
+            shown.note(f"loss {np.mean([loss for loss, _ in state.log[-50:]]):.4f}")
+            due = state.step % config.checkpoint_every == 0 or state.step == config.train_steps or asked_to_stop()
+            if folder and due:
                 save_training(pathlib.Path(folder), state, config)
+            stop_if_asked()
     return state
 
 
@@ -163,6 +168,8 @@ def save_training(folder, state, config):
 
     The checkpoint comes last: killed between the two, training goes on from the checkpoint before and writes both again.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: was removed while the run worked, or never made; start the run again")
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["step", "loss", "gradient_norm"])
@@ -187,7 +194,8 @@ def resume_training(path, config, xp):
         raise InputError(f"{path}: holds no {', '.join(sorted(missing))}, so training cannot go on from it; start a new run")
     for group in GROUPS:
         check_fits(path, groups[group], config, about)
-    if about["config"] != dataclasses.asdict(config):
+    made_with = about["config"] | {"train_steps": config.train_steps}  # a run may be trained further
+    if made_with != dataclasses.asdict(config) or len(groups["training"]["log"]) > config.train_steps:
         raise InputError(f"{path}: belongs to a run with other settings than its folder's config.json; restore that, or start a new run")
     on_device = {group: {name: to_device(array, xp) for name, array in groups[group].items()} for group in GROUPS}
     return TrainingState(**on_device, log=[tuple(row) for row in groups["training"]["log"].tolist()])

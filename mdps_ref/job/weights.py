@@ -132,5 +132,6 @@ def check_fits(path, weights, config, about):
         raise InputError(f"{path}: made for another network than {network}; it wants {flags}")
     try:
         check_weights(weights, config.unet())
+        check_finite(weights)
     except InputError as error:
         raise InputError(f"{path}: {shown(error, MISMATCH)}") from None

@@ -29,42 +29,17 @@ class Column(NamedTuple):
     pictures: Any
 
 
-def choose_images(result, limit):
-    """Choose the images to show by file name alone: the first good ones, and the first ones of each kind of defect in turn.
+def heat_limit(result):
+    """Return the upper end of the anomaly maps' colour scale: the 99.5th percentile of MDPS's maps of all test images, or 1 if that is 0."""
+    return result.chains["mdps"].pixels.quantile(0.995) or 1.0
+
+
+def gallery(result):
+    """Draw the shown images, one in each row. All images share the colour scales.
 
     Parameters
     ----------
     result : Result
-    limit : int
-        The largest number of images. About a quarter of it are good images, and every kind of defect has an image if the limit allows.
-
-    Returns
-    -------
-    list of int
-    """
-    members = {}
-    for index, kind in enumerate(result.defects):
-        members.setdefault(kind, []).append(index)
-    good = members.pop(GOOD, [])
-    in_turn = sorted((turn, kind, index) for kind, indices in members.items() for turn, index in enumerate(indices))
-    few = min(len(good), max(1, limit // 4), max(0, limit - len(members)))
-    few = max(few, limit - len(in_turn))
-    by_kind = sorted((kind, index) for _, kind, index in in_turn[: limit - few])
-    return good[:few] + [index for _, index in by_kind]
-
-
-def heat_limit(maps):
-    """Return the upper end of a colour scale for maps of any shape: their 99.5th percentile, or 1 if that is 0."""
-    return float(np.percentile(maps, 99.5)) or 1.0
-
-
-def gallery(result, chosen):
-    """Draw the chosen images, one in each row. All images share the colour scales.
-
-    Parameters
-    ----------
-    result : Result
-    chosen : sequence of int
 
     Returns
     -------
@@ -72,16 +47,16 @@ def gallery(result, chosen):
     """
     columns = _columns(result)
     left, label, top, bottom, cell = 0.05, 1.3, 0.68, 0.72, (WIDTH - 1.4) / len(columns)
-    height = top + bottom + cell * len(chosen)
+    height = top + bottom + cell * len(result.shown)
     figure = Figure((WIDTH, height))
     frame = {"left": (left + label) / WIDTH, "right": 1 - left / WIDTH, "top": 1 - top / height, "bottom": bottom / height}
-    rows = figure.add_gridspec(len(chosen), len(columns), wspace=0.05, hspace=0.05, **frame).subplots(squeeze=False)
-    heat = PowerNorm(0.5, 0, heat_limit(result.detection.mdps.anomaly))  # square roots show faint defects, and good images stay dark
-    spread = Normalize(0, heat_limit(result.detection.mdps.spread))
-    for axes, index in zip(rows, chosen, strict=True):
+    rows = figure.add_gridspec(len(result.shown), len(columns), wspace=0.05, hspace=0.05, **frame).subplots(squeeze=False)
+    heat = PowerNorm(0.5, 0, heat_limit(result))  # square roots show faint defects, and good images stay dark
+    spread = Normalize(0, float(np.percentile(result.chains["mdps"].shown.spread, 99.5)) or 1.0)
+    for row, (axes, index) in enumerate(zip(rows, result.shown, strict=True)):
         for picture, column in zip(axes, columns, strict=True):
-            _draw_picture(picture, column.kind, column.pictures[index], result.images[index], heat, spread)
-        _outline(axes[-1], result.truths[index])
+            _draw_picture(picture, column.kind, column.pictures[row], result.images[row], heat, spread)
+        _outline(axes[-1], result.truths[row])
         _label_row(axes[0], result, index)
     _add_headings(figure, rows[0], columns, height)
     _add_colour_bar(figure, rows[-1][:4], height, heat, HEAT, "anomaly map, one square-root scale for all pictures")
@@ -92,7 +67,7 @@ def gallery(result, chosen):
 
 def _columns(result):
     """Return the Columns of a run. Only a run with a mask has the mask, and only a run with several samples has the spread."""
-    config, reconstruction, mdps = result.config, result.detection.reconstruction, result.detection.mdps
+    config, reconstruction, mdps = result.config, result.chains["reconstruction"].shown, result.chains["mdps"].shown
     names = {key: chain.name for key, chain in chains_of(config).items()}
     return [
         Column("test image $y$", "", "image", result.images),
@@ -127,7 +102,7 @@ def _label_row(axes, result, index):
     lines = (
         (printable(kind, 16), INK, "bold"),
         (printable(name, 18), INK, "normal"),
-        (f"score {result.detection.mdps.score[index]:.3f}", INK, "normal"),
+        (f"score {result.chains["mdps"].score[index]:.3f}", INK, "normal"),
         (DECISIONS[kind != GOOD, flagged], DEFECT_COLOUR if flagged else GOOD_COLOUR, "normal"),
     )
     for line, (text, colour, weight) in enumerate(lines):

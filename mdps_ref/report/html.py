@@ -82,6 +82,7 @@ PAGE = Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>MDPS: $category</title>
 <style>$style</style>
 </head>
@@ -103,6 +104,8 @@ $kinds
 $scores
 <h2>Training</h2>
 $loss
+<h2>Images</h2>
+$told
 <h2>Settings</h2>
 $settings
 <h2>Time and versions</h2>

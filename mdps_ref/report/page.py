@@ -10,11 +10,10 @@ from mdps_ref.data.folders import GOOD
 from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
-from mdps_ref.report.gallery import choose_images, gallery, heat_limit
+from mdps_ref.report.gallery import gallery, heat_limit
 from mdps_ref.report.html import PAGE, STYLE, X_0, Y, escaped, figure_element, number, pairs_table
 from mdps_ref.report.tables import BOTH_IMAGES, kinds_table, metrics_table
 
-GALLERY_ROWS = 12
 DOTS_PER_INCH = 160
 NO_LOSS = "<p>This run took no training steps, so there is no curve.</p>"
 
@@ -59,7 +58,7 @@ def draw(result):
     """
     drawn = {
         "differences": plots.differences(result),
-        "gallery": gallery(result, choose_images(result, GALLERY_ROWS)),
+        "gallery": gallery(result),
         "scores": plots.score_histogram(result),
         "curves": plots.curves(result),
     }
@@ -88,7 +87,7 @@ def page(result, pictures):
         HTML.
     """
     config = result.config
-    count = len(result.images)
+    count = len(result.names)
     size = " × ".join(str(side) for side in result.images.shape[1:3])
     captions = figure_captions(result)
     return PAGE.substitute(
@@ -97,6 +96,7 @@ def page(result, pictures):
         subtitle=f"{count} test image{'s' * (count != 1)} · {size} pixels · network {escaped(config.network)} · seed {config.seed}",
         summary=f"<p>{_what_was_run(result)}</p>\n<p><b>Found.</b> {_what_was_found(result)}</p>",
         leaks=_leak_note(config),
+        told=_told(result),
         metrics=metrics_table(result),
         decision=_decision(result),
         kinds=kinds_table(result),
@@ -184,6 +184,19 @@ def _leak_note(config):
     return f'<div class="note" role="note"><p><b>Read with care.</b> {told}:</p>\n<ul>\n{items}</ul></div>' if items else ""
 
 
+def _told(result):
+    """Return the list of what the images are, what was set aside, and over what the metrics are."""
+    over = result.metrics["over"]
+    lines = [*result.told, f"metrics over {over['good_images']} good and {over['defective_images']} defective images"]
+    if over["defective_images_without_mask"]:
+        lines[-1] += f", {over['defective_images_without_mask']} of them without a mask, which take no part in the pixel metrics"
+    lines[-1] += f"; pixel metrics over {over['normal_pixels']:,} normal and {over['anomalous_pixels']:,} anomalous pixels"
+    error = max(result.metrics[name][f"{metric}_error"] or 0 for name in result.chains for metric in ("pixel_auroc", "aupro"))
+    if error:
+        lines.append(f"map values are rounded, since they are many: pixel AUROC and AUPRO are off by at most {error:.1g}")
+    return "<ul>" + "".join(f"<li>{escaped(line)}</li>" for line in lines) + "</ul>"
+
+
 def _decision(result):
     """Return the sentences on the thresholds and on how good the decision is."""
     config, own, held_out = result.config, result.metrics["mdps"], len(result.held_out_scores)
@@ -194,8 +207,8 @@ def _decision(result):
         f"F1, the harmonic mean of precision and recall, is <b>{number(own['f1'], '.3f')}</b>"
         + ("; 1 is perfect." if own["f1"] is not None else f": it needs {BOTH_IMAGES}."),
     ]
-    if result.detection.mask_threshold is not None:
-        mask = number(result.detection.mask_threshold, ".4g")
+    if result.mask_threshold is not None:
+        mask = number(result.mask_threshold, ".4g")
         sentences.append(f"A pixel is suspected if its guided anomaly map exceeds <b>{mask}</b>.")
     return " ".join(sentences)
 
@@ -212,14 +225,14 @@ def figure_captions(result):
     dict of str to str
         {name of a figure: HTML}, in the order of the page.
     """
-    config, shown, limit = result.config, len(choose_images(result, GALLERY_ROWS)), heat_limit(result.detection.mdps.anomaly)
+    config, shown, limit = result.config, len(result.shown), heat_limit(result)
     mask = " White pixels of the mask are suspected and drawn anew; black pixels are led back to the test image." if config.masked else ""
     spread = " The spread is the samples’ standard deviation: where it is high, the samples disagree." if config.samples > 1 else ""
     return {
         "differences": f"Mean |{X_0} − {Y}| of each chain. A diamond is the mean over the test set, a faint dot is one image. Good images "
         f"should lie far left, where nothing has changed. Defects should lie far right, where the defect is gone from {X_0}. "
         f"“Closer” and “%” compare with reconstruction. Values below {plots.SMALLEST:g} are drawn at {plots.SMALLEST:g}.",
-        "gallery": f"{shown} of {len(result.images)} test images, chosen by file name alone: the first good ones, and the first ones of "
+        "gallery": f"{shown} of {len(result.names)} test images, chosen by file name alone: the first good ones, and the first ones of "
         f"each kind of defect. All anomaly maps share one colour scale, from 0 to {limit:.3g}, the 99.5th percentile over the MDPS maps of "
         f"the whole test set. So the maps of good images should stay dark.{mask}{spread}",
         "scores": "Scores of the held-out good images, which set the threshold, of the good test images, and of the defective ones. In the "

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from mdps_ref.data.folders import GOOD
 from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.report.style import CHAINS, DEFECT_COLOUR, FAINT, GOOD_COLOUR, INK, WIDTH, chains_of, plain_axes, printable
-from mdps_ref.scoring.curves import pro_curve, roc_curve
+from mdps_ref.scoring.curves import roc_curve
 from mdps_ref.scoring.metrics import exceeds
 
 GREY_LEVEL = 2 / 255  # one of the 256 grey levels of an image, in pixel values from -1 to 1
@@ -30,10 +30,9 @@ def differences(result):
     axes = figure.subplots()
     good = np.array([kind == GOOD for kind in result.defects])
     for height, key in enumerate(shown):
-        difference = getattr(result.detection, key).difference
-        inside = [image[truth].mean() for image, truth in zip(difference, result.truths, strict=True) if truth is not None and truth.any()]
-        _draw_strip(axes, difference[good].mean(axis=(1, 2)), height, GOOD_COLOUR)
-        _draw_strip(axes, np.array(inside), height, DEFECT_COLOUR)
+        chain = result.chains[key]
+        _draw_strip(axes, chain.difference[good], height, GOOD_COLOUR)
+        _draw_strip(axes, chain.inside[np.isfinite(chain.inside)], height, DEFECT_COLOUR)
         _draw_means(axes, result.metrics[key], height)
         axes.text(
             1.02, height, _comparison(key, result.metrics), transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, color=INK
@@ -109,7 +108,7 @@ def score_histogram(result):
     -------
     Figure
     """
-    score, defects = result.detection.mdps.score, np.array(result.defects)
+    score, defects = result.chains["mdps"].score, np.array(result.defects)
     kinds = sorted(set(result.defects) - {GOOD})
     rows = [("good, held out", result.held_out_scores, GOOD_COLOUR), ("good, test", score[defects == GOOD], GOOD_COLOUR)]
     rows += [(printable(kind), score[defects == kind], DEFECT_COLOUR) for kind in kinds]
@@ -164,11 +163,9 @@ def curves(result):
     figure = Figure((WIDTH, 3.9), layout="constrained")
     image, pixel, region = figure.subplots(1, 3)
     labels = np.array([kind != GOOD for kind in result.defects])
-    known = [index for index, truth in enumerate(result.truths) if truth is not None]
-    masks = np.array([result.truths[index] for index in known], bool)
-    _draw_curves(image, result, "image_auroc", lambda maps: roc_curve(labels, maps.score)[:2])
-    _draw_curves(pixel, result, "pixel_auroc", lambda maps: roc_curve(masks, maps.anomaly[known])[:2])
-    _draw_curves(region, result, "aupro", lambda maps: pro_curve(masks, maps.anomaly[known]))
+    _draw_curves(image, result, "image_auroc", lambda chain: roc_curve(labels, chain.score)[:2])
+    _draw_curves(pixel, result, "pixel_auroc", lambda chain: chain.pixels.roc_curve())
+    _draw_curves(region, result, "aupro", lambda chain: chain.pixels.pro_curve())
     plain_axes(image, "Images: ROC", "share of good images flagged", "share of defective images flagged")
     plain_axes(pixel, "Pixels: ROC", "share of normal pixels marked", "share of anomalous pixels marked")
     plain_axes(region, "Regions: PRO", "share of normal pixels marked", "share of each region marked, mean")
@@ -177,14 +174,14 @@ def curves(result):
 
 
 def _draw_curves(axes, result, metric, curve_of):
-    """Draw curve_of(maps) of each chain, with the area under MDPS's curve shaded; say so if the metric is not defined."""
+    """Draw curve_of(ChainResult) of each chain, with the area under MDPS's curve shaded; say so if the metric is not defined."""
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     if result.metrics["mdps"][metric] is None:
         needs = "good and defective images" if metric == "image_auroc" else "true masks of defects"
         axes.text(0.5, 0.5, f"not defined here:\nit needs {needs}", transform=axes.transAxes, ha="center", va="center", color=GOOD_COLOUR)
         return
     for key, chain in reversed(chains_of(result.config).items()):
-        x, y = _thinned(*curve_of(getattr(result.detection, key)))
+        x, y = _thinned(*curve_of(result.chains[key]))
         axes.plot(x, y, color=chain.colour, linewidth=2, label=f"{chain.name}: {result.metrics[key][metric]:.3f}")
         if key == "mdps":
             axes.fill_between(x, y, color=chain.colour, alpha=0.1, linewidth=0)

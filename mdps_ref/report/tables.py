@@ -131,7 +131,7 @@ def kinds_table(result):
     str
         HTML.
     """
-    defects, score = np.array(result.defects), result.detection.mdps.score
+    defects, score = np.array(result.defects), result.chains["mdps"].score
     rows = ""
     for kind in sorted(set(result.defects), key=lambda kind: (kind != GOOD, kind)):
         chosen = defects == kind

@@ -81,6 +81,20 @@ class PixelTable:
         return area_under(*self.pro_curve(), limit)
 
     @property
+    def normal(self):
+        """The number of normal pixels."""
+        return self._total(NORMAL)
+
+    @property
+    def anomalous(self):
+        """The number of anomalous pixels."""
+        return self._total(ANOMALOUS)
+
+    def _total(self, column):
+        self._sort_in()
+        return int(self._sums[:, column].sum())
+
+    @property
     def auroc_error(self):
         """The largest error of `auroc` through rounded values: in each row the true curve may take either side of the chord."""
         return self._error(*self.roc_curve(), 1.0)

@@ -6,7 +6,7 @@ import pytest
 from mdps_ref.job.config import make_config
 from mdps_ref.job.detect import Detection, Maps
 from mdps_ref.job.evaluate import evaluate
-from mdps_ref.report.result import Result
+from mdps_ref.job.result import Result
 
 SIDE = 16
 

@@ -1,0 +1,54 @@
+"""A lock that one process holds, and that the system frees when the process ends, however it ends."""
+
+import contextlib
+import os
+
+from mdps_ref.errors import InputError
+from mdps_ref.job.progress import say
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    def _lock(handle):
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+else:
+
+    def _lock(handle):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def held_lock(path, taken):
+    """Hold a lock file inside the block, and remove it afterwards.
+
+    Parameters
+    ----------
+    path : Path
+    taken : str
+        The message if another process holds it.
+
+    Raises
+    ------
+    InputError
+        With that message; or if the file cannot be made.
+    """
+    try:
+        handle = open(path, "ab")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({(error.strerror or str(error)).lower()}); give another folder to --out") from error
+    with handle:
+        try:
+            _lock(handle)
+        except (BlockingIOError, PermissionError):
+            raise InputError(taken) from None
+        except OSError as error:
+            say(f"{path}: this file system has no locks ({error.strerror}), so start no second run in this folder")
+        if not path.exists() or os.stat(path).st_ino != os.fstat(handle.fileno()).st_ino:
+            raise InputError(taken)  # its holder removed it between our opening and our locking
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,96 @@
+"""What a run found: all that its report shows, in memory that does not grow with the pixels of the test set."""
+
+import dataclasses
+
+import numpy as np
+
+from mdps_ref.data.folders import GOOD
+from mdps_ref.job.config import Config
+from mdps_ref.scoring.metrics import exceeds
+
+MOST_SHOWN = 12  # images in the gallery
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found on N test images, of which it shows K.
+
+    Parameters
+    ----------
+    config : Config
+    names, defects : list of str, N
+        The name of each image, and its kind of defect or "good".
+    shown : list of int, K
+        The images that are shown, see `choose_images`.
+    images : array, (K, H, W, 3), in [-1, 1]
+        The judged centre of the shown images.
+    truths : list of array, (H, W) bool, or None, K
+        The true masks of the shown images; None where there is none.
+    chains : dict of str to ChainResult
+        Of the chains "mdps", "guided" and "reconstruction".
+    mask_threshold : float or None
+        None without a mask.
+    held_out_scores : array, (M)
+        Scores of the held-out good images, which set the decision's threshold.
+    metrics : dict
+        As `evaluate` returns them.
+    log : array, (steps, 2)
+        Loss and gradient norm; no steps if the weights were loaded.
+    seconds : dict of str to float
+        Wall time of each stage.
+    versions : dict of str to str
+        Of Python, the packages and the machine.
+    told : list of str
+        What the run said of its images before it trained: how many, and what was set aside.
+    """
+
+    config: Config
+    names: list
+    defects: list
+    shown: list
+    images: np.ndarray
+    truths: list
+    chains: dict
+    mask_threshold: float | None
+    held_out_scores: np.ndarray
+    metrics: dict
+    log: np.ndarray
+    seconds: dict
+    versions: dict
+    told: list
+
+    @property
+    def threshold(self):
+        """The decision's threshold."""
+        return self.metrics["mdps"]["decision_threshold"]
+
+    @property
+    def flagged(self):
+        """Whether each image is called anomalous, (N) bool."""
+        return exceeds(self.chains["mdps"].score, self.threshold)
+
+
+def choose_images(defects, limit=MOST_SHOWN):
+    """Choose the images to show by file name alone: the first good ones, and the first ones of each kind of defect in turn.
+
+    Parameters
+    ----------
+    defects : list of str
+        The kind of each image, in the order of their names.
+    limit : int
+        The largest number of images. About a quarter of it are good images, and every kind of defect has an image if the limit allows.
+
+    Returns
+    -------
+    list of int
+        Good images first, then by kind.
+    """
+    members = {}
+    for index, kind in enumerate(defects):
+        members.setdefault(kind, []).append(index)
+    good = members.pop(GOOD, [])
+    in_turn = sorted((turn, kind, index) for kind, indices in members.items() for turn, index in enumerate(indices))
+    few = min(len(good), max(1, limit // 4), max(0, limit - len(members)))
+    few = max(few, limit - len(in_turn))
+    by_kind = sorted((kind, index) for _, kind, index in in_turn[: limit - few])
+    return good[:few] + [index for _, index in by_kind]
