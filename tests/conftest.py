@@ -84,7 +84,11 @@ def some_images():
 
 
 def pytest_addoption(parser):
-    """--equation E05: run only its tests.  --golden FOLDER: what tests/parity compares with.  --kernels on, off: see the fixtures."""
+    """--equation E05: run only its tests.  --golden FOLDER: what tests/parity compares with.  --fuzz N: change more files.
+
+    --kernels on, off: see the fixtures.
+    """
+    parser.addoption("--fuzz", metavar="N", type=int, default=200, help="how many changed files each fuzz test tries (default: 200)")
     parser.addoption("--equation", metavar="ID", help="run only the tests marked with this equation id")
     parser.addoption("--kernels", choices=("on", "off"), help="run every test inside fast(), or with the table of fast kernels empty")
     parser.addoption("--golden", metavar="FOLDER", help="golden vectors for tests/parity (default: ../shared/parity beside the repository)")

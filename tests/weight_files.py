@@ -1,5 +1,6 @@
 """Files of weights made by hand, right and wrong: torch.save's two formats, safetensors, and zip files."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -122,3 +123,68 @@ def unzipped(content):
     """{name: bytes} of a zip file."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def npy(array):
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_of(described, content=b"", version=1):
+    """The bytes of a .npy file with this header."""
+    described = described if isinstance(described, bytes) else described.encode()
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H", len(described)) + described + content
+
+
+def signed(content):
+    """A zip file with the checksum of a checkpoint, as a forger would sign it."""
+    content = content[:-2] + struct.pack("<H", 64)
+    return content + hashlib.sha256(content + b"0" * 64).hexdigest().encode()
+
+
+LIST = {"flags": (8, "<H"), "method": (10, "<H"), "crc": (16, "<L"), "packed": (20, "<L"), "size": (24, "<L"), "at": (42, "<L")}
+OWN = {"flags": (6, "<H"), "method": (8, "<H")}
+
+
+def patch(content, at, layout, value):
+    """The bytes with a number at this place overwritten."""
+    content = bytearray(content)
+    struct.pack_into(layout, content, at, value)
+    return bytes(content)
+
+
+def listed_as(content, name, **fields):
+    """A zip file whose list says these numbers about a member; `own_...` stands for the member's own header."""
+    entry = content.rindex(name.encode()) - 46
+    (own,) = struct.unpack_from("<L", content, entry + 42)
+    for field, value in fields.items():
+        base, table = (own, OWN) if field.startswith("own_") else (entry, LIST)
+        at, layout = table[field.removeprefix("own_")]
+        content = patch(content, base + at, layout, value)
+    return content
+
+
+def ends_as(content, **fields):
+    """A zip file whose last record says these numbers about the list: `count`, `length`, `at`."""
+    table = {"count": (10, "<H"), "length": (12, "<L"), "at": (16, "<L")}
+    for field, value in fields.items():
+        at, layout = table[field]
+        content = patch(content, len(content) - 22 + at, layout, value)
+    return content
+
+
+def with_list(content, change):
+    """A zip file whose list of members, bytes, is changed, and measured anew but not counted."""
+    length, at = struct.unpack_from("<2L", content, len(content) - 10)
+    entries = change(content[at : at + length])
+    return ends_as(content[:at] + entries + content[-22:], length=len(entries))
+
+
+def as_zip64(content, count=None, at=None, disks=1):
+    """A zip file whose list is described by the records for huge files; `count` and `at`, the record's place, may be wrong."""
+    told, length, begin = struct.unpack_from("<H2L", content, len(content) - 12)
+    end = len(content) - 22
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told, told if count is None else count, length, begin)
+    return content[:end] + record + struct.pack("<4sLQL", b"PK\6\7", 0, end if at is None else at, disks) + content[end:]
