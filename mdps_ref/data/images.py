@@ -53,7 +53,8 @@ def load_image(path, size, white=None, fit="stretch"):
 
 def _resized(plane, size):
     """A channel resized in float."""
-    return np.asarray(plane.convert("F").resize(size, Image.Resampling.BICUBIC))
+    plane = plane if plane.mode == "F" else plane.convert("F")  # converting would copy
+    return np.asarray(plane.resize(size, Image.Resampling.BICUBIC))
 
 
 def load_images(items, size, progress=iter, white=None, fit="stretch"):

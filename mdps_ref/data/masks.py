@@ -135,8 +135,12 @@ def _anomalous_values(path, picture, findings):
 
 def _heights(picture):
     """How far the largest channel of each pixel lies above black, (H, W), and how far white does."""
-    planes = [np.asarray(plane()) for plane in picture.planes]
-    return abs(np.maximum.reduce(planes) - np.asarray(picture.black, planes[0].dtype)), abs(picture.white - picture.black)
+    heights = np.asarray(picture.planes[0]())
+    for plane in picture.planes[1:]:
+        heights = np.maximum(heights, np.asarray(plane()))
+    if picture.black > picture.white:
+        heights = np.float32(picture.black) - heights
+    return heights, abs(picture.white - picture.black)
 
 
 def _opaque(path, picture, findings):
@@ -153,12 +157,13 @@ def _opaque(path, picture, findings):
 
 def _two_level(path, heights, full, findings):
     """Heights as (H, W) uint8, above 0 where anomalous. Two levels, 0 and another, stay what they are of 255."""
-    if ((heights == 0) | (heights == heights.max())).all():
-        return heights if full == 255 else np.maximum(np.rint(255 / full * heights), heights > 0).astype(np.uint8)
+    largest = heights.max()
+    if ((heights == 0) | (heights == largest)).all():
+        return (heights > 0) * np.uint8(max(np.rint(255 / full * largest), largest > 0))
     anomalous = heights >= HALF / 255 * full
     if not anomalous.any():
         raise InputError(
-            f"{shown(path)}: has levels from 0 to {heights.max():g}, all below half of white ({full}), as label images have; {REMEDY}"
+            f"{shown(path)}: has levels from 0 to {largest:g}, all below half of white ({full}), as label images have; {REMEDY}"
         )
     findings.add(MANY_LEVELS, path)
     return anomalous.astype(np.uint8) * 255

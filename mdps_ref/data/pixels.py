@@ -82,7 +82,7 @@ def decode(path, white=None):
             largest = 1 if image.mode == "F" else told
             _check_range(np.asarray(image), largest)
             black, white = (largest, 0) if zero_is_white else (0, largest)
-            return Picture((lambda: image.convert("F"),), image.size, black, white, None)
+            return Picture((lambda: image if image.mode == "F" else image.convert("F"),), image.size, black, white, None)
         return _eight_bits(image)
 
 

@@ -212,7 +212,7 @@ WRONG = {  # file: bytes or a maker, and a part of the message
     "a text bomb.png": (png(before=[(b"zTXt", b"a\0\0" + BOMB)] * 40), "truncated"),
     "a profile bomb.png": (png(before=[(b"iCCP", b"a\0\0" + BOMB)]), "truncated"),
     "many scans.jpg": (rescanned(2000, 512), "more than 100 scans"),
-    "scans of many pixels.jpg": (lambda p: p.write_bytes(rescanned(60, 4000)), "scans, which takes too long"),
+    "scans of many pixels.jpg": (lambda p: p.write_bytes(rescanned(90, 4000)), "scans, which takes too long"),
     "many segments.jpg": (jpeg()[:2] + 5000 * b"\xff\xe5\0\x02" + jpeg()[2:], "4096 segments"),
     "large.jpg": (sparse(jpeg(), 2**30), "1073741824 bytes"),
     "large.webp": (sparse(saved(RGB, "WEBP"), 2**30), "1073741824 bytes"),
