@@ -28,6 +28,8 @@ def exit_status(command, *arguments):
     """
     try:
         return command(*arguments) or 0
+    except BrokenPipeError:  # the reader of standard output has gone, which is no fault of the input
+        raise
     except (InputError, OSError) as error:  # an OSError, too, names its file
         print(f"mdps_ref: {error}", file=sys.stderr)
         return 2

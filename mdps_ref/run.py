@@ -2,30 +2,27 @@
 
 import argparse
 import pathlib
-import platform
+import shlex
 import sys
 
-import matplotlib
-import numpy as np
-import PIL
-import scipy
-
-import mdps_ref
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.data.images import centre_crop
+from mdps_ref.command import add_running_flags, command_line
 from mdps_ref.data.synthetic import DEFECTS
-from mdps_ref.errors import InputError, exit_status
+from mdps_ref.errors import InputError
 from mdps_ref.job.config import CHOICES, make_config, read_settings
-from mdps_ref.job.pipeline import run_job
-from mdps_ref.job.run_folder import open_run_folder
+from mdps_ref.job.listing import listing
+from mdps_ref.job.pipeline import end_run, run_job
+from mdps_ref.job.progress import stage
+from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, write_config
+from mdps_ref.kernels import fast
 from mdps_ref.released.presets import preset_settings
 from mdps_ref.report.page import write_report
-from mdps_ref.report.result import Result
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
-    *("features", "feature_weights", "feature_layers"),
+    *("features", "feature_weights", "feature_layers", "fit"),
 )
+SWITCHES = ("skip_bad", "strict")
 FILE_FLAGS = ("data", "weights", "feature_weights")
 SUMMARY = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_difference", "contrast")
 
@@ -36,24 +33,20 @@ def main(argv=None):
     Returns
     -------
     int
-        The exit status: 0; 2 after an error, told in one line on standard error; 130 if interrupted.
+        The exit status: 0; 2 after an error, told in one line on standard error; 130 or 143 if SIGINT or SIGTERM stopped it.
     """
     args = parser().parse_args(argv)
-    try:
-        return exit_status(run_and_print, args)
-    except KeyboardInterrupt:
-        print(
-            "mdps_ref: interrupted; --resume with --out and the run folder named above goes on from its last checkpoint, if it has one",
-            file=sys.stderr,
-        )
-        return 130
+    return command_line(run_and_print, args)
 
 
 def run_and_print(args):
     """Do the run that the parsed `args` ask for; print its metrics and where its report is."""
+    if args.list:
+        print(listing())
+        return
     result, folder = run(args)
     print(summary(result.metrics))
-    print(f"report: {folder / 'report.html'}")
+    print(f"report: {folder / 'report.html'}", flush=True)
 
 
 def parser():
@@ -69,6 +62,9 @@ def parser():
     images.add_argument("--data", metavar="DIR", help="folder of categories in MVTec AD's or BTAD's layout (default: draw a synthetic set)")
     images.add_argument("--category", metavar="NAME", help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer)")
     images.add_argument("--image-size", metavar="N", type=int, help="pixels a side that images are resized to (default: 32)")
+    images.add_argument("--fit", choices=CHOICES["fit"], help="how an image that is no square becomes one (default: stretch)")
+    images.add_argument("--skip-bad", action="store_true", help="set images that cannot be read aside, and count them")
+    images.add_argument("--strict", action="store_true", help="stop before training if anything is set aside or doubtful")
     network = p.add_argument_group("network")
     network.add_argument(
         "--network", choices=CHOICES["network"], help="its size (default: tiny up to 32 pixels, small up to 128, then released)"
@@ -92,13 +88,17 @@ def parser():
     running = p.add_argument_group("run")
     running.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
     running.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out; it ends with the same bytes as an unbroken run"
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; it ends with the same bytes as an unbroken run. A larger --train-steps trains it further",
     )
     running.add_argument("--preset", metavar="NAME", help="the authors' settings for a category, such as released/mvtec/bottle")
     running.add_argument(
         "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; merge: --preset < --config < flags"
     )
     running.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
+    running.add_argument("--list", action="store_true", help="list presets, networks, extractors and settings with their defaults, and end")
+    add_running_flags(running)
     return p
 
 
@@ -119,23 +119,16 @@ def run(args):
     """
     xp = find_backend(args.backend)
     config = requested_config(args)
-    folder = open_run_folder(args.out, args.resume, f"{config.category}-{config.image_size}")
-    outcome = run_job(config, folder, xp, args.resume)
-    images = outcome.images
-    result = Result(
-        config=config,
-        images=centre_crop(images.test, images.side),
-        names=images.test_names,
-        defects=[item.defect for item in images.items],
-        truths=images.truths,
-        detection=outcome.detection,
-        held_out_scores=outcome.held_out_scores,
-        metrics=outcome.metrics,
-        log=outcome.log,
-        seconds=outcome.seconds,
-        versions=versions(xp),
-    )
-    write_report(folder, result)
+    with claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder, fast(args.threads):
+        args.going_on = f"{sys.executable} -m mdps_ref.run --resume --out {shlex.quote(str(folder))}"
+        print(f"run folder: {folder}", flush=True)
+        if args.resume:
+            write_config(folder, config)  # the steps may be more than before
+        result = run_job(config, folder, xp, args.resume)
+        check_still_there(folder)
+        with stage("report", result.seconds):
+            write_report(folder, result)
+        end_run(folder)
     return result, folder
 
 
@@ -150,7 +143,12 @@ def requested_config(args):
         If a flag lacks another one that it needs, or a setting given now differs from that of the run to resume.
     """
     given = read_settings(args.config) if args.config else {}
-    given |= {name: getattr(args, name) for name in SETTING_FLAGS if getattr(args, name) is not None}
+    for name in SETTING_FLAGS:
+        value = getattr(args, name)
+        if value == "":
+            raise InputError(f"--{name.replace('_', '-')} is empty; give a value, or leave the flag out")
+        given |= {} if value is None else {name: value}
+    given |= {name: True for name in SWITCHES if getattr(args, name)}
     given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name)}
     if not args.resume:
         if given.get("data") and "category" not in given and not args.preset:
@@ -158,19 +156,17 @@ def requested_config(args):
         if args.preset and not given.get("data") and "category" not in given:
             raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its category")
         return make_config(given, args.preset)
-    stored = read_settings(open_run_folder(args.out, True, "") / "config.json")
+    if args.out is None:
+        raise InputError("--resume needs --out FOLDER, the run folder to go on with")
+    check_run_folder(pathlib.Path(args.out), True)
+    stored = read_settings(pathlib.Path(args.out) / "config.json")
     if args.preset:
         given = preset_settings(args.preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
+    more_steps = {"train_steps": given["train_steps"]} if given.get("train_steps", 0) > stored.get("train_steps", 0) else {}
     for name, value in given.items():
-        if name in stored and stored[name] != value:
+        if name in stored and stored[name] != value and name not in more_steps:
             raise InputError(f"{args.out}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")
-    return make_config(given | stored)
-
-
-def versions(xp):
-    """Return the versions of Python and the packages, and the kind of machine."""
-    modules = {module.__name__: module.__version__ for module in (mdps_ref, np, scipy, PIL, matplotlib, xp)}
-    return {"python": platform.python_version(), **modules, "arrays on": xp.__name__, "machine": platform.machine()}
+    return make_config(given | stored | more_steps)
 
 
 def summary(metrics):

@@ -143,7 +143,6 @@ class Detector:
             x_0=mdps.x_0,
         )
 
-
     def _is_unsure(self, maps):
         low, high = (IMAGE_SCORES[self.config.image_score](maps.anomaly + sign * maps.spread) for sign in (-1, 1))
         return exceeds(low, self.decision_threshold) != exceeds(high, self.decision_threshold)

@@ -37,7 +37,9 @@ def held_lock(path, taken):
     try:
         handle = open(path, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise InputError(f"{path}: could not be written ({(error.strerror or str(error)).lower()}); give another folder to --out") from error
+        raise InputError(
+            f"{path}: could not be written ({(error.strerror or str(error)).lower()}); give another folder to --out"
+        ) from error
     with handle:
         try:
             _lock(handle)

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 
+from mdps_ref.data.pixels import image_size
 from mdps_ref.job.chain_records import ChainRecords
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
 from mdps_ref.job.detector import Detector
@@ -138,7 +139,7 @@ def write_maps(folder, images, records, config):
     """Write the map of every test image."""
     with progress(len(images.items), "image", "maps") as shown:
         for i, item in enumerate(images.items):
-            write_map(folder / f"{item.name}.tiff", records.anomaly(slice(i, i + 1))[0], item, config.fit)
+            write_map(folder / f"{item.name}.tiff", records.anomaly(slice(i, i + 1))[0], image_size(item.path), config.fit)
             shown.update(1)
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from mdps_ref.data.files import whole_file, write_text
 from mdps_ref.data.images import map_at_image_size
-from mdps_ref.data.pixels import image_size
 from mdps_ref.errors import InputError
 from mdps_ref.job.lock import held_lock
 from mdps_ref.scoring.metrics import exceeds
@@ -52,6 +51,25 @@ def claimed(out, resume, name):
     finally:
         if not (folder / "config.json").is_file():
             _remove_leftovers(folder, made if out is not None else [folder])
+
+
+@contextlib.contextmanager
+def folder_for_scores(out, resume):
+    """Claim the folder `out` for the scores of new images, for this process alone; it is made if need be.
+
+    Raises
+    ------
+    InputError
+        If it holds files and is not to be resumed, or another process works in it.
+    """
+    folder = pathlib.Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder to --out")
+    if not resume and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        raise InputError(f"{folder}: already holds files; add --resume to go on there, or give another folder to --out")
+    _make(folder, parents=True, exist_ok=True)
+    with held_lock(folder / LOCK, f"{folder}: another process is scoring into this folder; wait for it, or give another one to --out"):
+        yield
 
 
 def check_run_folder(folder, resume):
@@ -146,19 +164,20 @@ def cell(name):
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
-def write_map(path, anomaly, item, fit):
+def write_map(path, anomaly, own_size, fit):
     """Write an anomaly map as a float32 TIFF at its image's own size, as MVTec AD's evaluation code reads them.
 
     Parameters
     ----------
     path : Path
         Such as maps/bottle/test/dent/003.tiff.
-    anomaly : array, (H, W)
-    item : Item
+    anomaly : array, (size, size)
+    own_size : tuple of int
+        (width, height) of the image.
     fit : {"stretch", "letterbox"}
         How the image was made a square.
     """
-    image = Image.fromarray(map_at_image_size(anomaly, image_size(item.path), fit).astype("float32"))
+    image = Image.fromarray(map_at_image_size(anomaly, own_size, fit).astype("float32"))
     with whole_file(path) as handle:
         image.save(handle, format="TIFF")
 

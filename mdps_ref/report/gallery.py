@@ -30,7 +30,7 @@ class Column(NamedTuple):
 
 
 def heat_limit(result):
-    """Return the upper end of the anomaly maps' colour scale: the 99.5th percentile of MDPS's maps of all test images, or 1 if that is 0."""
+    """Return the top of the anomaly maps' colour scale: the 99.5th percentile of MDPS's maps of all test images, or 1 if that is 0."""
     return result.chains["mdps"].pixels.quantile(0.995) or 1.0
 
 
@@ -102,7 +102,7 @@ def _label_row(axes, result, index):
     lines = (
         (printable(kind, 16), INK, "bold"),
         (printable(name, 18), INK, "normal"),
-        (f"score {result.chains["mdps"].score[index]:.3f}", INK, "normal"),
+        (f"score {result.chains['mdps'].score[index]:.3f}", INK, "normal"),
         (DECISIONS[kind != GOOD, flagged], DEFECT_COLOUR if flagged else GOOD_COLOUR, "normal"),
     )
     for line, (text, colour, weight) in enumerate(lines):

@@ -114,7 +114,7 @@ def make_features(name, path, layers, xp):
     weights, known = (_read_resnet if name in RESNETS else _read_mobilenet)(path, name, layers)
     for layer in layers:
         if layer not in known:
-            raise InputError(f"{path}: no layer {layer!r} to compare; choose from {', '.join(known)}")
+            raise InputError(f"{path}: no layer {layer!r} to compare; choose from {shown(', '.join(known), LONGEST_MESSAGE)}")
     with _naming(path):
         check_finite(weights)
     weights = {key: to_device(w, xp) for key, w in weights.items()}

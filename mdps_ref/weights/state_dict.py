@@ -10,6 +10,7 @@ from mdps_ref.weights.torch_stream import MAGIC, read_torch_stream
 from mdps_ref.weights.torch_zip import read_torch_zip, write_torch_zip
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "ema.")  # of DataParallel, torch.compile, trainers, moving averages
+COUNT = "n_averaged"  # stands beside the arrays of PyTorch's AveragedModel
 
 
 def read_state_dict(path):
@@ -24,7 +25,8 @@ def read_state_dict(path):
     Returns
     -------
     dict of str to host array
-        If every name begins with one of PREFIXES, that beginning is cut off, and so on. bfloat16 becomes float32; other dtypes stay.
+        Without an AveragedModel's count. If every name begins with one of PREFIXES, that beginning is cut off, and so on. bfloat16
+        becomes float32; other dtypes stay.
 
     Raises
     ------
@@ -43,6 +45,7 @@ def read_state_dict(path):
     except Exception as error:  # the readers of zip, pickle and JSON raise many types of error for a damaged file
         reason = shown(error, 120) or type(error).__name__
         raise InputError(f"{path}: damaged, cut short or hostile ({reason}); fetch it again, or save model.state_dict() again") from error
+    arrays.pop(COUNT, None)
     return _without_prefixes(arrays)
 
 

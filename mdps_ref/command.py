@@ -1,0 +1,75 @@
+"""What the command lines of this package share: flags, streams, signals, and errors in one line."""
+
+import argparse
+import contextlib
+import os
+import sys
+
+from mdps_ref.errors import exit_status
+from mdps_ref.job.interrupt import Interrupted, stopping_at_the_next_step
+from mdps_ref.job.progress import speaking
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def add_running_flags(group):
+    """Add the flags --threads, --quiet and --verbose to a group of a parser."""
+    group.add_argument("--threads", metavar="N", type=positive, help="threads to compute with (default: one for each core)")
+    how_much = group.add_mutually_exclusive_group()
+    how_much.add_argument("--quiet", dest="level", action="store_const", const="quiet", help="no progress, only results and errors")
+    how_much.add_argument("--verbose", dest="level", action="store_const", const="verbose", help="the time of each stage, too")
+
+
+def positive(text):
+    """Return a flag's value as an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
+
+
+def command_line(command, args):
+    """Run a command; tell errors and signals in one line on standard error.
+
+    Parameters
+    ----------
+    command : callable
+        command(args) -> None or the exit status. It may set `args.going_on` to the command that goes on after a signal.
+    args : argparse.Namespace
+        With `level`, see `add_running_flags`.
+
+    Returns
+    -------
+    int
+        0; 2 after an error; 130 or 143 if SIGINT or SIGTERM stopped it; 0 if the reader of standard output has gone.
+    """
+    _make_streams_safe()
+    try:
+        with speaking(args.level or "normal"), stopping_at_the_next_step():
+            return exit_status(command, args)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush has somewhere to go
+        return 0
+    except Interrupted as interrupted:
+        _tell_how_to_go_on(args, str(interrupted))
+        return interrupted.exit_status
+    except KeyboardInterrupt:
+        _tell_how_to_go_on(args, "SIGINT")
+        return INTERRUPTED
+
+
+def _tell_how_to_go_on(args, signal):
+    command = getattr(args, "going_on", None)
+    if sys.stderr:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"mdps_ref: stopped by {signal}" + (f"; go on with: {command}" if command else ""), file=sys.stderr)
+
+
+def _make_streams_safe():
+    """Make standard output and error take any character, and be there."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it stays open)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

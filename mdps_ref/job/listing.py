@@ -1,0 +1,36 @@
+"""What can be chosen: presets, networks, extractors, and every setting with its default and a line on what it does."""
+
+import dataclasses
+import inspect
+import re
+
+from mdps_ref.job.config import Config
+from mdps_ref.nn.unet import NETWORKS, init_unet
+from mdps_ref.released.presets import PRESETS
+from mdps_ref.scoring.features import EXTRACTORS
+
+
+def listing():
+    """Write the list.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    networks = [f"  {name:9}{_parameters(config):>12,} parameters" for name, config in NETWORKS.items()]
+    extractors = ["  unet: the network's own features, no file needed", *(f"  {name}: {e.file}" for name, e in EXTRACTORS.items())]
+    about = descriptions()
+    settings = [f"  {f.name} = {f.default!r}\n      {about[f.name]}" for f in dataclasses.fields(Config)]
+    parts = {"presets": [f"  {name}" for name in PRESETS], "networks": networks, "features": extractors, "settings": settings}
+    return "\n".join(line for title, lines in parts.items() for line in (f"{title}:", *lines))
+
+
+def descriptions():
+    """Return {setting: what it does}, the first sentences of its entry in Config's docstring, on one line."""
+    entries = re.findall(r"^(\w[\w, ]*?)(?: :.*)?\n((?:    .*\n)+)", inspect.getdoc(Config) + "\n", re.MULTILINE)
+    return {name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")}
+
+
+def _parameters(config):
+    return sum(array.size for array in init_unet(config).values())

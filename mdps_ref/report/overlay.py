@@ -1,0 +1,59 @@
+"""An image with its anomaly map over it, on a colour scale that is the same for every image of a detector."""
+
+import io
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from mdps_ref.data.images import map_at_image_size
+from mdps_ref.data.pixels import decode
+
+HEAT = "inferno"
+TOP = 4  # the upper end of the colour scale, in thresholds of the decision
+LONGEST = 2048  # pixels of the longer side
+
+
+def heat_top(detector):
+    """Return the map value at the upper end of the colour scale.
+
+    It depends on the detector alone: a score is a mean of map values, so the decision's threshold has the same colour in every image.
+
+    Parameters
+    ----------
+    detector : Detector
+
+    Returns
+    -------
+    float
+        Above 0.
+    """
+    return TOP * (detector.decision_threshold or detector.mask_threshold or 1 / TOP)
+
+
+def overlay(path, anomaly, detector):
+    """Draw an image with its anomaly map over it. Where the map is 0 the image is as it was; the hotter, the less of it shows.
+
+    Parameters
+    ----------
+    path : path-like
+        The image.
+    anomaly : array, (size, size)
+    detector : Detector
+
+    Returns
+    -------
+    bytes
+        PNG, at the image's own size; smaller if its longer side has more than 2,048 pixels.
+    """
+    picture = decode(path, detector.white)
+    shrink = max(1, max(picture.size) / LONGEST)
+    size = tuple(max(1, round(side / shrink)) for side in picture.size)
+    planes = [np.asarray(plane().convert("F").resize(size, Image.Resampling.BILINEAR)) for plane in picture.planes]
+    image = picture.unit(np.stack(planes, axis=-1)).clip(0, 1) * np.ones(3, np.float32)
+    heat = map_at_image_size(anomaly, size, detector.config.fit)
+    level = np.sqrt((heat / heat_top(detector)).clip(0, 1))  # square roots show faint defects
+    mixed = (1 - 0.85 * level[..., None]) * image + 0.85 * level[..., None] * colormaps[HEAT](0.25 + 0.75 * level)[..., :3]
+    data = io.BytesIO()
+    Image.fromarray(np.rint(255 * mixed).astype(np.uint8)).save(data, "PNG")
+    return data.getvalue()
