@@ -238,6 +238,7 @@ OTHERS = {  # files that hold no state dict
     "our own file": (signed(OWN), "no end"),
     "two in one": (zipped({**unzipped(GOOD), "other/data.pkl": b""}), "no data.pkl"),
     "a data.pkl deeper down": (zipped({f"a/{name}": member for name, member in unzipped(GOOD).items()}), "no data.pkl"),
+    "a comment that is not there": (patch(GOOD, len(GOOD) - 2, "<H", 5), "no end"),
     "an unknown byte order": (torch_zip({"w": WHOLE}, byteorder=b"middle"), "neither little nor big"),
     "an empty pickle": (zipped({**unzipped(GOOD), "saved/data.pkl": b""}), "ends too early"),
     "a pickle past any state dict": (torch_zip({"w": WHOLE, "x": "x" * 2**22}), "data.pkl is longer"),
@@ -248,7 +249,7 @@ OTHERS = {  # files that hold no state dict
         torch_zip({"model": {"w": WHOLE}, "optimiser": [tensor(stored("FloatStorage", "1", 2**20), 0, *ONE)]}, {"0": TWELVE, "1": b""}),
         "no storage '1'",
     ),
-    "a name with escape codes": (torch_zip({"\x1b[2J\n": WHOLE}), "\\x1b[2J\\n"),
+    "an array's name with escape codes": (torch_zip({"\x1b[2J\n": WHOLE}), "\\x1b[2J\\n"),
     "an entry with escape codes": (torch_zip({"\x1b[2J\n" + "x" * 10**4: 1}), "\\x1b[2J\\n"),
     "a name of 10,000 letters": (torch_zip({"x" * 10**4: WHOLE}), "at most 200 characters"),
     "a million members": (

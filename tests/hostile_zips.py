@@ -60,7 +60,7 @@ ZIPS = {  # of every reader of zip files: (a function of good bytes and the name
     "2^60 members, as zip64 counts": (lambda good, name: as_zip64(good, count=2**60), "members in"),
     "a zip64 record elsewhere": (lambda good, name: as_zip64(good, at=0), "no end"),
     "several disks": (lambda good, name: as_zip64(good, disks=3), "disks"),
-    "a zero byte in a name": (lambda good, name: good.replace(name.encode(), name.encode()[:-1] + b"\0"), ""),
+    "a zero byte in a name": (lambda good, name: good.replace(name.encode(), name.encode()[:-1] + b"\0"), "strange name"),
     "a name that is no UTF-8": (
         lambda good, name: listed_as(good, name, flags=0x800, own_flags=0x800).replace(
             name.encode(), name.encode()[:-5] + b"\xff" + name.encode()[-4:]

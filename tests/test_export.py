@@ -85,3 +85,9 @@ def test_weights_of_another_network_are_refused(state, config, tmp_path, capsys)
     ema = {name: w for name, w in state.ema.items() if name != "first.bias"}
     save_checkpoint(tmp_path / "checkpoint.npz", {"ema": ema}, {"config": {"network": "released", "image_size": 16}})
     refused(tmp_path, capsys, tmp_path / "checkpoint.npz", "first.bias is missing")
+
+
+def test_weights_that_are_not_finite_are_refused(state, config, tmp_path, capsys):
+    state.ema["first.bias"][0] = np.nan
+    save_training(tmp_path, state, config)
+    refused(tmp_path, capsys, tmp_path / "checkpoint.npz", "not finite, in 'first.bias'")

@@ -6,17 +6,20 @@ import time
 
 import numpy as np
 import pytest
+import small_networks
 from helpers import Trap
 from hostile_weights import every_kind
 from weight_files import Raw, entry, floats, npy, safetensors, signed, torch_stream, torch_zip, zipped
 
 from mdps_ref.errors import InputError
 from mdps_ref.export import export
-from mdps_ref.job.weights import load_weights
+from mdps_ref.job.weights import check_fits, load_weights
+from mdps_ref.nn.resnet import RESNETS, architecture
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.scoring.features import make_features
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 from mdps_ref.weights.state_dict import read_state_dict, write_state_dict
+from mdps_ref.weights.torch_zip import write_torch_zip
 
 READERS = {
     "state dict": read_state_dict,
@@ -122,6 +125,9 @@ def test_weights_that_are_not_finite_are_told_by_name(content, path, quick_confi
         load_weights(path, quick_config())
 
 
+OWN_ABOUT = {"config": {"network": "tiny", "image_size": 16}}
+
+
 @pytest.fixture
 def average(quick_config):
     """The weights of a small network."""
@@ -131,9 +137,26 @@ def average(quick_config):
 def test_a_moving_average_that_is_not_finite_is_told_by_name(average, path, quick_config, fails_with):
     average["first.bias"][1] = np.inf
     average["time.0.bias"] = np.full(average["time.0.bias"].shape, -np.inf)
-    save_checkpoint(path, {"ema": average}, {"config": {"network": "tiny", "image_size": 16}})
+    save_checkpoint(path, {"ema": average}, OWN_ABOUT)
     with fails_with(path, "not finite, in ", "'first.bias'", "'time.0.bias'"):
         load_weights(path, quick_config())
+    with fails_with(path, "not finite, in ", "'first.bias'", "'time.0.bias'"):
+        check_fits(path, average, quick_config(), OWN_ABOUT)
+
+
+@pytest.mark.parametrize("network", ["resnet18", "mobilenet_v1"])
+def test_an_extractors_weights_that_are_not_finite_are_told_by_name(network, path, monkeypatch, fails_with):
+    """Also those that become so: the root of a negative variance."""
+    resnet = small_networks.random_arrays(small_networks.resnet_shapes("Bottleneck", (1, 2, 1), 4, (3, 6, 5), (8, 10, 12)))
+    monkeypatch.setitem(RESNETS, "resnet18", architecture(resnet))
+    good = resnet if network == "resnet18" else small_networks.random_arrays(small_networks.mobilenet_shapes((4,) * 13))
+    name = next(name for name in good if "var" in name)
+    for value, told in ((np.nan, f"'{name}'"), (-1.0, "")):
+        arrays = good | {name: np.full_like(good[name], value)}
+        with open(path, "wb") as handle:
+            write_torch_zip(handle, arrays) if network == "resnet18" else np.savez(handle, **arrays)
+        with fails_with(path, "not finite, in ", told):
+            make_features(network, path, "", np)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +184,9 @@ def test_what_a_checkpoint_says_about_its_network_in_a_foreign_form_is_one_line(
 
 def test_a_mismatch_lists_few_names_and_counts_the_others(path, quick_config):
     strange = {f"array.{'x' * 100}.{number}": np.zeros((1,) * 9, np.float32) for number in range(500)}
-    own, theirs = {"config": {"network": "tiny", "image_size": 16}}, quick_config(network="released", image_size=32)
+    theirs = quick_config(network="released", image_size=32)
     for write, config in (
-        (lambda: save_checkpoint(path, {"ema": strange}, own), quick_config()),
+        (lambda: save_checkpoint(path, {"ema": strange}, OWN_ABOUT), quick_config()),
         (lambda: write_state_dict(path, strange), theirs),
     ):
         write()

@@ -166,6 +166,7 @@ def test_what_wrappers_put_before_names_is_taken_off_only_where_every_name_has_i
     assert list(read(torch_zip(STATE | {"c": WHOLE}))) == ["module.a.weight", "module.b", "c"]
     for before in ("module.", "_orig_mod.", "model.", "ema.", "module._orig_mod.", "_orig_mod.module.", "ema.module.model._orig_mod."):
         assert list(read(torch_zip({before + "a": WHOLE, before + "model": WHOLE}))) == ["a", "model"]
+    assert list(read(torch_zip({"n_averaged": WHOLE, "module.a": WHOLE}))) == ["a"]
 
 
 @pytest.mark.parametrize(
