@@ -3,7 +3,7 @@
 import pathlib
 
 FIRST = 5  # names kept of each kind
-LONGEST = 180  # characters of a name in a message
+LONGEST = 140  # characters of a name in a message
 
 
 class Findings:

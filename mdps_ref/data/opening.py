@@ -61,8 +61,8 @@ def opened(path):
     except MemoryError as error:
         raise InputError(f"{shown(path)}: there is not enough memory to decode it; make it smaller") from error
     except Exception as error:  # Pillow's readers raise many types of error for a broken file
-        reason = (getattr(error, "strerror", None) or "").lower() or f"truncated, damaged, or {READ}"
-        raise InputError(f"{shown(path)}: could not be read ({reason}){_kind_of_tiff(path)}; replace or remove it") from error
+        reason = (getattr(error, "strerror", None) or "").lower() or f"truncated, damaged, or {_kind_of_tiff(path) or READ}"
+        raise InputError(f"{shown(path)}: could not be read ({reason}); replace or remove it") from error
 
 
 def has_late_notes(image):
@@ -173,7 +173,7 @@ def _check_runs(head, size):
 
 
 def _kind_of_tiff(path):
-    """What a TIFF that Pillow refused holds, for the message; nothing for other files."""
+    """What a TIFF that Pillow refused holds; nothing for other files."""
     with contextlib.suppress(Exception), _ordinary_file(path) as handle:
         if handle.read(2) in (b"II", b"MM"):
             _, tags = tiff.survey(handle)
@@ -184,5 +184,5 @@ def _kind_of_tiff(path):
                 ("sample format", tiff.SAMPLE_FORMAT),
             ]
             told = ", ".join(f"{name} {tags[tag]}" for name, tag in kind if tag in tags)
-            return f"; its TIFF tags tell of {told}, and 8- or 16-bit grey or RGB is sure to be read" if told else ""
+            return f"a TIFF of a kind that is not read: {told}" if told else ""
     return ""
