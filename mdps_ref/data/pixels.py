@@ -161,7 +161,8 @@ def _largest_untold(path):
 def _orientation(image):
     """The EXIF orientation, from 1 to 8. Notes that cannot be read tell none."""
     try:
-        found = image.tag_v2.get(ORIENTATION, 1) if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)
+        notes = image.tag_v2 if image.format == "TIFF" else Image.Image.getexif(image)  # a PNG's own getexif decodes the pixels
+        found = notes.get(ORIENTATION, 1)
     except Exception:  # Pillow's reader of notes raises many types of error
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1

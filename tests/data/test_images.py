@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from helpers import cut, write_image
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mdps_ref.data import folders, images, masks, pixels
 
@@ -145,9 +145,11 @@ def test_a_crop_that_does_not_fit():
         images.centre_crop(np.zeros((2, 6, 8)), 7)
 
 
-def test_image_size_reads_the_header_alone(tmp_path):
+def test_image_size_reads_the_header_alone(tmp_path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
     path = cut(write_image(tmp_path / "h.png", noise(64, 32, 3)), share=0.5)
-    assert pixels.image_size(path) == (32, 64)
+    assert pixels.image_size(path) == (32, 64) and not decoded
 
 
 # How a picture lies in the square
