@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "mdps_ref"
 FLOORS = [  # from the top: what stands on a floor, and what it is for
-    (("run", "export", "bench"), "entry points"),
-    (("report",), "the page of a run and its figures"),
+    (("run", "score", "export", "bench"), "entry points"),
+    (("report", "command"), "figures, pages and overlays; flags, streams, signals"),
     (("job",), "settings, training, detection, evaluation, the run folder"),
     (("released",), "the authors' code: rules, settings, chain, names of arrays"),
     (("scoring",), "features, difference maps, scores, metrics"),
@@ -36,7 +36,7 @@ def imports(path):
 
 def drawn():
     """The floors as the README shows them."""
-    return "\n".join(f"{' · '.join(rooms):22}{what}" for rooms, what in FLOORS)
+    return "\n".join(f"{' · '.join(rooms):31}{what}" for rooms, what in FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

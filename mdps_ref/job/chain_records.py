@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mdps_ref.job.detect import Maps, centre, images_at_once
+from mdps_ref.job.detect import images_at_once
+from mdps_ref.job.maps import Maps, centre
 from mdps_ref.job.records import Records
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import pathlib
 import typing
 
 from mdps_ref.data.images import FITS
@@ -22,8 +20,10 @@ class Config:
 
     Parameters
     ----------
-    data, category : str
-        The data folder, and the category in it. With data "" the synthetic set is drawn into the run folder.
+    data : str
+        The data folder. With "" a synthetic set is drawn into the run folder.
+    category : str
+        The category's folder in `data`, or the kind of synthetic goods.
     image_size : int
         Side, in pixels, to which every image is resized.
     fit : {"stretch", "letterbox"}
@@ -44,19 +44,27 @@ class Config:
         Share of the training images that is kept back to calibrate the thresholds of the mask and of the decision.
     weights : str
         A file of weights to load instead of training; "" trains.
-    train_steps, batch_size, learning_rate
-        Training steps, images a step, Adam's learning rate. Under the released rules, `batch_size` test images share a batch too.
+    train_steps : int
+        Training steps.
+    batch_size : int
+        Images a training step. Under the released rules, as many test images share a batch, too.
+    learning_rate : float
+        Adam's learning rate.
     clip_norm : float
         Largest length of the gradient. The loss is that per pixel value.
-    weight_decay, l2 : float
-        Decoupled weight decay (AdamW); L2 penalty, which adds l2 * weight to the gradient.
+    weight_decay : float
+        Decoupled weight decay (AdamW).
+    l2 : float
+        L2 penalty, which adds l2 * weight to the gradient.
     ema_decay : float
         Decay of the exponential moving average of the weights. Sampling uses that average.
     checkpoint_every : int
         Training steps between checkpoints.
-    guided_start, mdps_start : int
-        T, the timestep that a test image is noised to. `guided_start` is that of the guided chain, `mdps_start` that of reconstruction
-        and MDPS. `NETWORK_DEFAULTS`, below, has other defaults for the larger networks. See `diffusion.schedule.visited_timesteps`.
+    guided_start : int
+        T, the timestep that a test image is noised to, in the guided chain. `NETWORK_DEFAULTS`, below, has other defaults for the
+        larger networks, of this start and the next. See `diffusion.schedule.visited_timesteps`.
+    mdps_start : int
+        T in the chains of reconstruction and of MDPS.
     stride : int
         Difference between two timesteps that a chain visits.
     samples : int
@@ -65,9 +73,10 @@ class Config:
         DDIM's eta: 1 draws fresh noise in every step as DDPM does, 0 draws none after the start. See `diffusion.reverse.ddim_step`.
     guidance : {"norm", "squared_norm", "moment_matched"}
         The guide, a name in `posterior.guidance.GUIDES`. "moment_matched" costs 4 pullbacks a step.
-    guided_strength, mdps_strength : float
-        Guidance strength w / sqrt(H W C) in the guided chain and in MDPS; see
-        `posterior.guidance.guidance_weight`.
+    guided_strength : float
+        Guidance strength w / sqrt(H W C) in the guided chain; see `posterior.guidance.guidance_weight`.
+    mdps_strength : float
+        Guidance strength w / sqrt(H W C) in MDPS.
     masked : bool
         Make a mask from the guided chain and run MDPS under it. False: one guided chain is the result; it has the settings `mdps_start`
         and `mdps_strength`.
@@ -80,8 +89,10 @@ class Config:
         Under the released rules, where the mask's threshold lies between the least (0) and the largest (1) map value of the test set.
     features : str
         The features that are compared: "unet", the noise predictor's own, or a name in `scoring.features.EXTRACTORS`.
-    feature_weights, feature_layers : str
-        The extractor's file of weights, and its layers with commas between; "" for the usual ones.
+    feature_weights : str
+        The extractor's file of weights; "" for the usual file in the folder weights.
+    feature_layers : str
+        The extractor's layers, commas between; "" for the usual ones.
     feature_timestep : int
         The timestep at which the noise predictor's own features are taken.
     pixel_weight : float
@@ -292,30 +303,20 @@ def checked(settings):
     unknown = sorted(settings.keys() - types.keys())
     if unknown:
         raise InputError(f"unknown setting {', '.join(unknown)}; there are {', '.join(types)}")
-    values = {name: float(value) if float in types[name] and type(value) is int else value for name, value in settings.items()}
+    values = {name: _as_float(name, value) if float in types[name] and type(value) is int else value for name, value in settings.items()}
     for name, value in values.items():
+        if value != value:
+            raise InputError(f"{name} is nan; it must be a number")
         if type(value) not in types[name]:
             wanted = " or ".join(kind.__name__ for kind in types[name])
             raise InputError(f"{name} is {value!r}; it must be of type {wanted.replace('NoneType', 'None')}")
     return values
 
 
-def read_settings(path):
-    """Read a JSON file of settings into a dictionary.
-
-    Raises
-    ------
-    InputError
-        With the file's name, if it is missing, is no JSON object, or holds a setting that `checked` refuses.
-    """
-    path = pathlib.Path(path)
+def _as_float(name, value):
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no readable JSON file of settings ({error})") from error
-    if not isinstance(settings, dict):
-        raise InputError(f'{path}: settings must be one JSON object, such as {{"samples": 8}}')
-    try:
-        return checked(settings)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        return float(value)
+    except OverflowError:
+        raise InputError(
+            f"{name} is a number of {len(str(abs(value)))} digits; it must lie in {RANGES[name][0]} .. {RANGES[name][1]}"
+        ) from None

@@ -163,9 +163,10 @@ class Detector:
         """
         if self.features:
             raise InputError(f"{path}: a detector with its own features cannot be saved, since they are code; save weights and thresholds")
+        config = dataclasses.replace(self.config, data="", weights="", skip_bad=False, strict=False)  # of the run, not of the detector
         about = {
             "detector": {name: getattr(self, name) for name in THRESHOLDS},
-            "config": dataclasses.asdict(self.config),
+            "config": dataclasses.asdict(config),
             "calibrated_on": calibrated_on,
             "versions": {name: importlib.metadata.version(name) for name in ("mdps_ref", "numpy")},
         }

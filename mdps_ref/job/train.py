@@ -130,8 +130,7 @@ def train(config, images, folder=None, xp=np, state=None):
     images : array, (M, H, W, C), in [-1, 1]
         Good images, on the host; or images in files, `images.StoredImages`.
     folder : path-like, optional
-        An existing folder, where checkpoint.npz and train.csv are written every `config.checkpoint_every` steps. Without it nothing
-        is written.
+        Where checkpoint.npz and train.csv are written every `config.checkpoint_every` steps. Without it nothing is written.
     xp : module
         The array module to compute with.
     state : TrainingState, optional
@@ -151,6 +150,8 @@ def train(config, images, folder=None, xp=np, state=None):
     """
     images = check_images(images, config.image_size)
     state = state or start_training(config, xp)
+    if folder:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with fast(), progress(config.train_steps, "step", "training", state.step) as shown:
         while state.step < config.train_steps:
             train_step(state, images, config, xp)
@@ -169,7 +170,7 @@ def save_training(folder, state, config):
     The checkpoint comes last: killed between the two, training goes on from the checkpoint before and writes both again.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: was removed while the run worked, or never made; start the run again")
+        raise InputError(f"{folder}: was removed while training went on; start it again")
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["step", "loss", "gradient_norm"])

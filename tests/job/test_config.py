@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mdps_ref.job import config
-from mdps_ref.job.config import Config, make_config, read_settings
+from mdps_ref.job.config import Config, make_config
+from mdps_ref.job.settings_file import read_settings
 from mdps_ref.nn.unet import NETWORKS
 
 TYPES = {field.name: field.type for field in dataclasses.fields(Config)}
@@ -18,7 +19,7 @@ NUMBERS = {name: int if kind is int else float for name, kind in TYPES.items() i
 
 def test_no_setting_goes_unchecked():
     """Every number has a range and every name of something in the package its choices; names from outside, and yes or no, have neither."""
-    neither = {"data", "category", "weights", "feature_weights", "feature_layers", "masked", "rules_except"}
+    neither = {"data", "category", "weights", "feature_weights", "feature_layers", "masked", "skip_bad", "strict", "rules_except"}
     assert TYPES.keys() == config.RANGES.keys() | config.CHOICES.keys() | neither
     assert NUMBERS.keys() == config.RANGES.keys()
 
@@ -176,7 +177,25 @@ def test_a_setting_that_cannot_be_is_refused_by_the_name_of_its_file(text, told,
         read_settings(path)
 
 
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('{"samples": 1, "samples": 2}', "'samples'"),
+        ('{"pixel_weight": NaN}', "pixel_weight"),
+        ('{"learning_rate": 1' + "0" * 400 + "}", "learning_rate"),
+    ],
+)
+def test_a_setting_given_twice_no_number_or_past_all_numbers_is_refused(text, told, tmp_path, fails_with):
+    path = write(tmp_path / "mine.json", text)
+    with fails_with(path, told):
+        read_settings(path)
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    assert read_settings(write(tmp_path / "mine.json", b'\xef\xbb\xbf{"samples": 1}')) == {"samples": 1}
+
+
 def test_what_a_file_holds_is_left_to_the_ranges(tmp_path, fails_with):
-    for text in ("NaN", "Infinity", "-1"):
+    for text in ("Infinity", "-1"):
         with fails_with("pixel_weight"):
             make_config(read_settings(write(tmp_path / "mine.json", f'{{"pixel_weight": {text}}}')))

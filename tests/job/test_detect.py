@@ -9,6 +9,7 @@ import pytest
 from mdps_ref.errors import InputError
 from mdps_ref.job import detect
 from mdps_ref.job.images import judged_side
+from mdps_ref.job.maps import InMemory, Maps, centre
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.posterior.sampler import mdps_chain, prior_denoiser
 
@@ -53,7 +54,7 @@ def assert_same(one, other, at=slice(None), kept=None):
     """That Maps or Detections agree to rounding, the images of the second taken at `at`; or image `kept` of one, and the other's first."""
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if isinstance(a, detect.Maps):
+        if isinstance(a, Maps):
             assert_same(a, b, at, kept)
         elif field.name == "mask_threshold":
             assert a == b
@@ -298,7 +299,7 @@ def test_a_batch_is_batch_size_images_in_their_order(chain, chains, images, quic
     config = known(quick_config)
     together = chains(config, chain)
     parts = [chains(config, chain, images[i : i + 2], names=NAMES[i:]) for i in (0, 2, 4)]
-    for field in dataclasses.fields(detect.Maps):
+    for field in dataclasses.fields(Maps):
         assert_close(getattr(together, field.name), np.concatenate([getattr(part, field.name) for part in parts]))
     other = np.concatenate([images[:1], 5 * images[2:3]])  # another neighbour of the first image, one that fits worse
     assert differ(chains(config, chain, other), together)
@@ -357,13 +358,13 @@ def test_the_centre_is_judged_and_scored_anew(chains, make_model, images, quick_
     assert judged_side(quick_config(rules="released", image_size=256), "mvtec") == 224
     config = quick_config(masked=False, image_score="max")
     whole = chains(config, "mdps")
-    central = functools.partial(detect.InMemory, crop=lambda maps: detect.centre(maps, 6, config))
+    central = functools.partial(InMemory, crop=lambda maps: centre(maps, 6, config))
     _, scores = detect.calibrate(make_model(config), images, NAMES, config, keep=central)
     np.testing.assert_allclose(scores, whole.anomaly[:, 5:11, 5:11].max(axis=(1, 2)), rtol=ROUNDING)
     whole.anomaly[0, 0, 0] = whole.score[0] = 99
-    assert detect.centre(whole, 16, config) is whole
-    part = detect.centre(whole, 14, config)
-    for field in dataclasses.fields(detect.Maps):
+    assert centre(whole, 16, config) is whole
+    part = centre(whole, 14, config)
+    for field in dataclasses.fields(Maps):
         if field.name != "score":
             np.testing.assert_array_equal(getattr(part, field.name), getattr(whole, field.name)[:, 1:15, 1:15])
     np.testing.assert_array_equal(part.score, whole.anomaly[:, 1:15, 1:15].max(axis=(1, 2)))

@@ -3,11 +3,14 @@
 import csv
 import itertools
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 
 from mdps_ref.job import train
+from mdps_ref.job.interrupt import Interrupted, stopping_at_the_next_step
 from mdps_ref.job.weights import load_weights
 from mdps_ref.nn.optim import global_norm
 from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
@@ -206,7 +209,33 @@ def test_loaded_weights_are_the_moving_average_and_training_goes_on_under_its_ow
     assert all((state.ema[name] == w).all() for name, w in weights.items())
     assert any((state.weights[name] != w).any() for name, w in weights.items())
     with fails_with(checkpoint, "other settings"):
-        train.resume_training(checkpoint, quick_config(train_steps=2), np)
+        train.resume_training(checkpoint, quick_config(train_steps=1, learning_rate=0.1), np)
+    with fails_with(checkpoint, "other settings"):
+        train.resume_training(checkpoint, quick_config(train_steps=0), np)
+
+
+def test_training_further_ends_with_the_bytes_of_training_at_once(checkpoint, some_images, quick_config, tmp_path):
+    images, longer = some_images(2), quick_config(train_steps=3)
+    state = train.resume_training(checkpoint, longer, np)
+    train.train(longer, images, tmp_path / "further", np, state)
+    train.train(longer, images, tmp_path / "at_once")
+    for name in ("checkpoint.npz", "train.csv"):
+        assert (tmp_path / "further" / name).read_bytes() == (tmp_path / "at_once" / name).read_bytes()
+
+
+def test_a_signal_stops_training_at_the_next_step_with_its_checkpoint(some_images, quick_config, tmp_path, monkeypatch):
+    step, config = train.train_step, quick_config(train_steps=9, checkpoint_every=100)
+
+    def and_signal(state, *rest):
+        step(state, *rest)
+        if state.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train, "train_step", and_signal)
+    with stopping_at_the_next_step(), pytest.raises(Interrupted) as caught:
+        train.train(config, some_images(3), tmp_path)
+    assert caught.value.exit_status == 143
+    assert load_checkpoint(tmp_path / "checkpoint.npz")[1]["step"] == 4
 
 
 # The authors' weights

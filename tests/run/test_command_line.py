@@ -11,7 +11,7 @@ import pytest
 from helpers import cut
 
 from mdps_ref import run
-from mdps_ref.job.run_folder import open_run_folder
+from mdps_ref.job.run_folder import LOCK, claimed
 
 
 def requested(*arguments):
@@ -63,10 +63,41 @@ def test_help_mentions_every_flag(capsys):
 def test_without_out_each_run_gets_a_new_folder_and_an_empty_one_may_be_run_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for expected in ("nut-32", "nut-32-2", "nut-32-3"):
-        folder = open_run_folder(None, False, "nut-32")
-        assert folder == pathlib.Path("runs") / expected and not folder.exists()
-        folder.mkdir(parents=True)
-    assert open_run_folder("runs/nut-32", False, "") == pathlib.Path("runs/nut-32")
+        with claimed(None, False, "nut-32") as folder:
+            assert folder == pathlib.Path("runs") / expected
+            (folder / "config.json").write_text("{}")
+    pathlib.Path("mine").mkdir()
+    with claimed("mine", False, "") as folder:
+        assert folder == pathlib.Path("mine")
+
+
+def test_a_folder_belongs_to_one_run_at_a_time_and_a_crash_frees_it(tmp_path, monkeypatch, fails_with):
+    monkeypatch.chdir(tmp_path)
+    with claimed("mine", False, "") as folder:
+        with fails_with("mine", "another run"), claimed("mine", False, ""):
+            pass
+        with claimed(None, False, "nut") as first, claimed(None, False, "nut") as second:
+            assert first != second
+        (folder / "config.json").write_text("{}")
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    (folder / LOCK).touch()  # as a crash leaves it
+    with claimed("mine", True, ""):
+        pass
+
+
+def test_a_run_that_fails_before_it_has_its_settings_leaves_nothing_and_one_that_died_there_can_begin_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="stop"), claimed("a/b", False, "") as folder:
+        (folder / "work").mkdir()
+        (folder / "data.json").write_text("{}")
+        raise ValueError("stop")
+    assert not pathlib.Path("a").exists()
+    for name in ("work/test", "data.json", "config.json.part", LOCK):
+        path = pathlib.Path("died") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with claimed("died", False, ""):
+        pass
 
 
 # Mistakes
@@ -74,11 +105,12 @@ def test_without_out_each_run_gets_a_new_folder_and_an_empty_one_may_be_run_in(t
 
 @contextlib.contextmanager
 def refuses(capsys, *parts):
-    """Expect one line on standard error that holds every part, and nothing on standard output."""
+    """Expect one line on standard error that holds every part; standard output may name the run folder."""
     capsys.readouterr()
     yield
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("mdps_ref: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert out.startswith("run folder: ") and out.count("\n") == 1 or not out
+    assert err.startswith("mdps_ref: ") and err.count("\n") == 1 and err.endswith("\n"), err
     assert [part for part in parts if str(part) not in err] == [], err
 
 
@@ -151,7 +183,9 @@ WRONG = {
     "a missing config": (["--config", "none.json"], "none.json", "JSON"),
     "an unknown setting": (["--config", "unknown.json"], "unknown.json", "sampels", "samples"),
     "no gpu": (["--backend", "cupy"], "'cupy'", "numpy"),
-    "synthetic goods that there are not": (["--data", ""], "'part'", "washer"),
+    "an empty data folder's name": (["--data", ""], "--data", "empty"),
+    "an empty file name": (["--weights", ""], "--weights", "empty"),
+    "layers of features that have none": (["--feature-layers", "layer1"], "feature_layers", "'layer1'", "unet"),
 }
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from mdps_ref.data.folders import Item
 from mdps_ref.job import config, images, pipeline, run_folder
 from mdps_ref.weights.checkpoint import load_checkpoint
 
-SAME_BYTES = ("config.json", "checkpoint.npz", "train.csv", "scores.csv", "metrics.json")
+SAME_BYTES = ("config.json", "checkpoint.npz", "train.csv", "scores.csv", "metrics.json", "data.json", "detector.npz")
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_every_test_image_has_its_score_its_decision_and_a_map_of_its_size(done,
 
 def test_the_metrics_are_strict_json_and_agree_with_the_scores(done):
     metrics = strict_json(done / "metrics.json")
-    assert metrics.keys() == {"mdps", "guided", "reconstruction", "rules", "rules_except", "mask_threshold"}
+    assert metrics.keys() == {"mdps", "guided", "reconstruction", "rules", "rules_except", "mask_threshold", "over", "set_aside"}
     assert (metrics["rules"], metrics["rules_except"]) == ("paper", "")
     good, bad = ([float(row["score"]) for row in read_scores(done) if (row["defect"] == "good") == kind] for kind in (True, False))
     pairs = [(b > g) + 0.5 * (b == g) for b in bad for g in good]
@@ -126,7 +127,8 @@ def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(done, call
     assert f"{strict_json(done / 'metrics.json')['mdps']['image_auroc']:.4f}" in lines[2]
     assert call("--out", tmp_path / "other", "--seed", 1) == 0
     other = results(tmp_path / "other")
-    assert not [name for name, content in results(done).items() if other[name] == content]
+    assert other.pop("data.json") == results(done)["data.json"]
+    assert not [name for name, content in results(done).items() if other.get(name) == content]
 
 
 def test_the_weights_of_a_run_give_its_scores_and_a_report_without_training(done, call, tmp_path, results, monkeypatch):
@@ -154,20 +156,20 @@ def test_the_thresholds_do_not_know_the_sizes(done, call, tmp_path, with_others,
 @pytest.fixture(scope="module")
 def released(place, call):
     """The folder of a complete run by the released rules, without a report, and the Result that a report would show."""
-    shown, calibrate = [], pipeline.calibrate
+    shown, records = [], pipeline.ChainRecords
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_report", lambda folder, result: shown.append(result))
-        patch.setattr(pipeline, "calibrate", lambda *args: shown.append(args[-1]) or calibrate(*args))
+        patch.setattr(pipeline, "ChainRecords", lambda *args, **more: shown.append(args[3]) or records(*args, **more))
         assert call("--rules", "released", "--out", place / "released") == 0
-    side, result = shown
-    assert side == 14  # of held-out images, too, the centre alone is scored: row 12
+    *sides, result = shown
+    assert sides == [14] * 5  # of held-out images, too, the centre alone is scored: row 12
     return place / "released", result
 
 
 def test_the_centre_is_judged_and_shown_and_maps_are_written_whole(released):
     """Row 12, on MVTec's layout: 14 of 16 pixels a side; the paper's side judges all."""
     folder, result = released
-    assert result.images.shape == (5, 14, 14, 3) and result.detection.mdps.anomaly.shape == (5, 14, 14)
+    assert result.images.shape == (5, 14, 14, 3) and result.chains["mdps"].shown.anomaly.shape == (5, 14, 14)
     assert [None if truth is None else truth.shape for truth in result.truths].count((14, 14)) == 4
     rust = next(row for row in read_scores(folder) if row["defect"] == "rust")
     with Image.open(folder / "maps/part/test/rust/000.tiff") as image:
@@ -189,7 +191,7 @@ def test_masks_are_resized_by_either_rule(place, quick_settings, tmp_path):
 def test_the_test_set_sets_the_released_threshold_and_the_metrics_say_by_which_rules(released, call, tmp_path, with_others, no_report):
     folder, result = released
     metrics = strict_json(folder / "metrics.json")
-    assert metrics["rules"] == "released" and metrics["mask_threshold"] == result.detection.mask_threshold > 0
+    assert metrics["rules"] == "released" and metrics["mask_threshold"] == result.mask_threshold > 0
     assert call("--rules", "released", "--data", with_others("rust/*"), "--out", tmp_path / "out") == 0
     other = strict_json(tmp_path / "out/metrics.json")
     assert other["mask_threshold"] != metrics["mask_threshold"]
@@ -210,10 +212,11 @@ def test_a_run_without_a_mask_or_with_a_fixed_threshold_ends_too(settings, thres
 def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatch):
     monkeypatch.setattr(pipeline, "calibrate", None)
     written, write_json = [], run_folder.write_json
-    monkeypatch.setattr(run_folder, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
+    for module in (run_folder, images):
+        monkeypatch.setattr(module, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
     with pytest.raises(TypeError):
         run.main([] if drawn else ["--data", str(place / "data"), "--category", "part"])
-    assert written == ["config.json"]
+    assert written == (["config.json"] if drawn else []) + ["data.json"] + ([] if drawn else ["config.json"])
 
 
 # Broken off
@@ -221,16 +224,17 @@ def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatc
 
 @pytest.mark.parametrize("stage", ["train", "calibrate", "detect", "write_json", "write_scores", "write_maps"])
 def test_a_run_broken_off_at_any_stage_ends_with_the_same_bytes(stage, done, call, tmp_path, no_report, results, monkeypatch, capsys):
-    def interrupted(*args):
+    def interrupted(*args, **more):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, stage, interrupted)
         assert call("--out", tmp_path / "out") == 130
     shown = capsys.readouterr()
-    assert shown.err.splitlines()[-1].startswith("mdps_ref: interrupted; ") and "--resume" in shown.err
+    command = shlex.split(shown.err.splitlines()[-1].partition("go on with: ")[2])
+    assert command[1:] == ["-m", "mdps_ref.run", "--resume", "--out", str(tmp_path / "out")]
     assert f"run folder: {tmp_path / 'out'}" in shown.out
-    assert run.main(["--out", str(tmp_path / "out"), "--resume"]) == 0
+    assert run.main(command[3:]) == 0
     assert results(tmp_path / "out") == results(done)
 
 

@@ -1,0 +1,72 @@
+"""What a chain gave for some images: samples, maps and scores."""
+
+import dataclasses
+
+import numpy as np
+
+from mdps_ref.data.images import centre_crop
+from mdps_ref.scoring.image_score import IMAGE_SCORES
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """What one chain gave for N images, on the host.
+
+    Parameters
+    ----------
+    x_0 : array, (N, H, W, C)
+        The first posterior sample.
+    difference : array, (N, H, W)
+        |x_0 - y| in pixel values ([-1, 1]), mean over channels and samples.
+    anomaly, spread : array, (N, H, W)
+        Mean and standard deviation of the n anomaly maps.
+    score : array, (N)
+        The anomaly score of each image.
+    suspected : array, (N, H, W)
+        The mask that the chain ran under, 1 = suspected; all 1 without a mask.
+    """
+
+    x_0: np.ndarray
+    difference: np.ndarray
+    anomaly: np.ndarray
+    spread: np.ndarray
+    score: np.ndarray
+    suspected: np.ndarray
+
+
+def centre(maps, side, config):
+    """Return the Maps of the central side x side pixels, with the scores of the centre alone."""
+    if side == maps.anomaly.shape[1]:
+        return maps
+    arrays = {field.name: getattr(maps, field.name) for field in dataclasses.fields(Maps) if field.name != "score"}
+    cropped = {name: centre_crop(array, side) for name, array in arrays.items()}
+    return Maps(**cropped, score=IMAGE_SCORES[config.image_score](cropped["anomaly"]))
+
+
+class InMemory:
+    """Keeps the Maps of one chain in memory. A keeper of another kind has the same members, such as `records.ChainRecords`.
+
+    Parameters
+    ----------
+    chain_name : {"reconstruction", "guided", "mdps"}
+    crop : callable, optional
+        crop(Maps) -> Maps, such as the judged centre, of the result.
+    """
+
+    def __init__(self, chain_name, crop=lambda maps: maps):
+        self._parts, self._crop = [], crop
+
+    done = 0  # the number of images whose Maps an earlier process left
+
+    def add(self, maps):
+        """Keep the Maps of the next images."""
+        self._parts.append(maps)
+
+    def anomaly(self, part):
+        """Return the anomaly maps of the images in a slice, (n, H, W)."""
+        return np.concatenate([maps.anomaly for maps in self._parts])[part]
+
+    def result(self):
+        """Return the Maps of all images."""
+        fields = [field.name for field in dataclasses.fields(Maps)]
+        return self._crop(Maps(*(np.concatenate([getattr(maps, name) for maps in self._parts]) for name in fields)))
