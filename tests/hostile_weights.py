@@ -19,6 +19,7 @@ from weight_files import (
     entry,
     floats,
     npy,
+    patch,
     pickled,
     safetensors,
     signed,
