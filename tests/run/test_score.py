@@ -1,0 +1,150 @@
+"""`python -m mdps_ref.score`: every image has its row, as it is done; a broken call goes on; and what it finds is what the detector finds."""
+
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from helpers import cut
+from PIL import Image
+
+from mdps_ref import score
+from mdps_ref.data.images import load_image
+from mdps_ref.job import scoring_session
+from mdps_ref.job.detector import Detector
+from mdps_ref.job.interrupt import Interrupted
+from mdps_ref.report.overlay import heat_top, overlay
+
+
+@pytest.fixture
+def photographs(place, tmp_path):
+    """A folder of photographs: nested, of odd names, one broken and one that is no image."""
+    folder = tmp_path / "photographs"
+    shutil.copytree(place / "data/part/test", folder)
+    shutil.copytree(place / "data/part/train/good", folder / "below")
+    shutil.copy(folder / "good/000.png", folder / "=SUM(A1).png")
+    shutil.copy(folder / "good/000.png", folder / "a, b\n\x1b[31m.png")
+    cut(folder / "dent/000.png")
+    (folder / "notes.txt").write_text("none")
+    return folder
+
+
+@pytest.fixture
+def scored(done, photographs, tmp_path, contents):
+    """scored(name, *arguments): score the photographs into a new folder; its files."""
+
+    def run(name, *arguments):
+        assert score.main([str(done), str(photographs), "--out", str(tmp_path / name), *arguments]) == 0
+        return contents(tmp_path / name)
+
+    return run
+
+
+def rows_of(content):
+    return list(csv.DictReader(content.decode().splitlines()))
+
+
+def test_every_image_has_a_row_with_its_score_or_the_reason_why_not(done, photographs, scored, capsys):
+    found = scored("out")
+    rows = {row["path"]: row for row in rows_of(found["scores.csv"])}
+    assert len(rows) == sum(path.is_file() for path in photographs.rglob("*")) - 1
+    assert "truncated" in rows["dent/000.png"]["left_out"] and rows["dent/000.png"]["score"] == rows["dent/000.png"]["flagged"] == ""
+    assert "'=SUM(A1).png" in rows and "a, b\\n\\x1b[31m.png" in rows
+    detector = Detector.load(done)
+    for name in ("rust/000.png", "below/002.png"):
+        alone = detector.score(load_image(photographs / name, 16)[None], [name])
+        assert float(rows[name]["score"]) == pytest.approx(float(alone.score[0]), rel=1e-5)
+        assert rows[name]["flagged"] == str(int(alone.flagged[0])) and rows[name]["unsure"] == str(int(alone.unsure[0]))
+        with Image.open(photographs / name) as image, Image.open(photographs.parent / "out/maps" / f"{name}.tiff") as anomaly:
+            assert image.size == anomaly.size and anomaly.mode == "F"
+    assert len([name for name in found if name.startswith("maps/")]) == len(rows) - 1
+    told = capsys.readouterr()
+    assert "1 left out" in told.out and "notes.txt" in told.err and "dent/000.png" in told.err
+
+
+def test_lines_of_json_say_the_same_and_standard_output_takes_either(done, photographs, scored, capsys):
+    rows, lines = rows_of(scored("csv")["scores.csv"]), scored("json", "--json")["scores.jsonl"].decode().splitlines()
+    for row, line in zip(rows, map(json.loads, lines), strict=True):
+        assert (f"{line['score']:.8g}" if line["score"] is not None else "") == row["score"]
+        assert bool(line["left_out"]) == bool(row["left_out"])
+    capsys.readouterr()
+    assert score.main([str(done / "detector.npz"), str(photographs), "--out", "-", "--quiet"]) == 0
+    assert rows_of(capsys.readouterr().out.encode()) == rows
+
+
+def test_overlays_have_the_size_of_their_image_and_one_colour_scale(done, photographs, scored):
+    found, detector = scored("out", "--overlays"), Detector.load(done)
+    drawn = [name for name in found if name.startswith("overlays/")]
+    assert len(drawn) == len([name for name in found if name.startswith("maps/")])
+    with Image.open(photographs / "good/000.png") as image, Image.open(photographs.parent / "out/overlays/good/000.png.png") as over:
+        assert image.size == over.size
+
+    def pixels(anomaly):
+        (photographs.parent / "over.png").write_bytes(overlay(photographs / "rust/000.png", anomaly, detector))
+        with Image.open(photographs.parent / "over.png") as image:
+            return np.asarray(image).astype(int)
+
+    with Image.open(photographs / "rust/000.png") as image:
+        np.testing.assert_allclose(pixels(np.zeros((16, 16), np.float32)), np.asarray(image), atol=1)
+    half, whole, more = (pixels(np.full((16, 16), share * heat_top(detector), np.float32)) for share in (0.5, 1, 7))
+    assert (whole == more).all() and (half != whole).any()
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["csv", "json"])
+@pytest.mark.parametrize("batches", [0, 1])
+def test_what_was_stopped_or_torn_goes_on_to_the_same_bytes(as_json, batches, done, photographs, scored, tmp_path, contents, monkeypatch):
+    whole, keep_on = scored("whole", "--overlays", *as_json), [batches]
+
+    def stop():
+        keep_on.append(1)
+        if len(keep_on) - 2 == batches:
+            raise Interrupted(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_session, "stop_if_asked", stop)
+        arguments = [str(done), str(photographs), "--out", str(tmp_path / "out"), "--overlays", *as_json]
+        assert score.main(arguments) == 143
+    table = tmp_path / "out" / ("scores.jsonl" if as_json else "scores.csv")
+    table.write_bytes(table.read_bytes() + b"dent/0")  # a row that a kill tore
+    assert score.main([*arguments, "--resume"]) == 0
+    assert contents(tmp_path / "out") == whole
+
+
+def test_the_order_of_the_images_and_their_place_do_not_change_a_score(done, photographs, scored, tmp_path):
+    before = {row["path"]: row["score"] for row in rows_of(scored("before")["scores.csv"])}
+    (photographs / "aaa.png").write_bytes((photographs / "rust/000.png").read_bytes())
+    photographs.rename(tmp_path / "elsewhere")
+    assert score.main([str(done), str(tmp_path / "elsewhere"), "--out", str(tmp_path / "after")]) == 0
+    for row in rows_of((tmp_path / "after/scores.csv").read_bytes()):
+        if before.get(row["path"]):
+            assert float(row["score"]) == pytest.approx(float(before[row["path"]]), rel=1e-4)
+
+
+WRONG = {
+    "no detector": (["nowhere", "PHOTOGRAPHS", "--out", "OUT"], "nowhere", "no such"),
+    "a checkpoint": (["DONE/checkpoint.npz", "PHOTOGRAPHS", "--out", "OUT"], "checkpoint.npz", "no detector"),
+    "no images": (["DONE", "nowhere", "--out", "OUT"], "nowhere"),
+    "a folder with files": (["DONE", "PHOTOGRAPHS", "--out", "PHOTOGRAPHS"], "already holds files", "--resume"),
+    "overlays on standard output": (["DONE", "PHOTOGRAPHS", "--out", "-", "--overlays"], "--out -", "--overlays"),
+    "strict": (["DONE", "PHOTOGRAPHS", "--out", "OUT", "--strict"], "--strict", "notes.txt"),
+}
+
+
+@pytest.mark.parametrize("arguments, parts", [(arguments, parts) for arguments, *parts in WRONG.values()], ids=WRONG)
+def test_a_wrong_call_is_one_line_and_leaves_nothing(arguments, parts, done, photographs, tmp_path, capsys):
+    places = {"DONE": str(done), "PHOTOGRAPHS": str(photographs), "OUT": str(tmp_path / "out")}
+    for word, place in places.items():
+        arguments = [argument.replace(word, place) for argument in arguments]
+    assert score.main([*arguments, "--quiet"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1 and [part for part in parts if part not in told.err] == []
+    assert not (tmp_path / "out").exists() and not os.path.exists(photographs / "scores.csv")
+
+
+def test_rows_of_other_images_are_not_gone_on_with(done, photographs, scored, tmp_path, capsys):
+    scored("out")
+    (photographs / "=SUM(A1).png").unlink()
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 2
+    assert "other images" in capsys.readouterr().err
