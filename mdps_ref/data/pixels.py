@@ -189,7 +189,7 @@ def _told_white(image):
 
 
 def _zero_is_white(image):
-    """True for a grey TIFF of 16 bits or more whose zero is white. Pillow inverts those of fewer bits itself."""
+    """True if a TIFF tells that its zero is white. Pillow inverts a picture of 8 bits or fewer itself, but none of more bits."""
     if image.format != "TIFF":
         return False
     if image.mode == "L" and _first(image.tag_v2.get(tiff.SAMPLE_FORMAT)) == 2:
@@ -197,7 +197,7 @@ def _zero_is_white(image):
     meaning = image.tag_v2.get(tiff.PHOTOMETRIC)
     if meaning is None and image.mode in ("1", "L", "I;16", "I;16B", "I", "F") and image.tag_v2.get(tiff.COMPRESSION) not in (2, 3, 4):
         raise InputError("does not tell whether its zero is black or white (the TIFF tag PhotometricInterpretation); save it again")
-    return meaning == 0 and image.mode.startswith(("I", "F"))
+    return meaning == 0
 
 
 def _first(values):

@@ -147,7 +147,7 @@ def test_a_crop_that_does_not_fit():
 
 def test_image_size_reads_the_header_alone(tmp_path, monkeypatch):
     decoded = []
-    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image))
     path = cut(write_image(tmp_path / "h.png", noise(64, 32, 3)), share=0.5)
     assert pixels.image_size(path) == (32, 64) and not decoded
 
@@ -229,7 +229,8 @@ def test_the_depth_of_a_set_is_that_of_its_largest_value(tmp_path, largest, whit
     assert pixels.find_white([*paths, tmp_path / "broken.png"]) == white
     expected = 2 * largest / (white or 65535) - 1
     np.testing.assert_allclose(images.load_image(paths[1], 8, white=white), expected, atol=1e-6)
-    assert images.load_image(paths[2], 8, white=white)[0, 0, 0] == np.float32(200 / 255 * 2 - 1)
+    for path, unit in ((paths[2], 200 / 255), (write_image(tmp_path / "32.tif", np.full((8, 8), 999, np.int32)), 999 / 65535)):
+        np.testing.assert_allclose(images.load_image(path, 8, white=white), 2 * unit - 1, atol=1e-6)
 
 
 def test_a_value_above_the_white_of_its_set(tmp_path, fails_with):

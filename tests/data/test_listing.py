@@ -88,6 +88,13 @@ def test_a_category_that_was_unpacked_into_a_folder_of_its_name(part, fails_with
         folders.read_category(part.parent.parent, "data")
 
 
+def test_of_several_categories_that_are_near_the_one_of_that_name_is_named(tmp_path, fails_with):
+    for name in ("a/nut", "b/bolt", "c/cable"):
+        write_image(tmp_path / name / "train/good/0.png")
+    with fails_with(f"here give --data {tmp_path / 'b'} --category bolt"):
+        folders.read_category(tmp_path, "bolt")
+
+
 def test_a_folder_of_loose_images(tmp_path, fails_with):
     for k in range(3):
         write_image(tmp_path / "photos" / f"{k}.jpg")

@@ -1,5 +1,7 @@
 """Ground-truth masks of every kind: which pixels are anomalous, what is noted, what is refused."""
 
+import struct
+
 import numpy as np
 import pytest
 from helpers import write_image
@@ -30,6 +32,7 @@ def soft(values):
     return np.asarray(Image.fromarray(values).resize((20, 20), Image.Resampling.BILINEAR).resize((40, 40), Image.Resampling.BILINEAR))
 
 
+RIM = np.array([255, 255, 255, 0], np.uint8)
 KINDS = {  # pixels, and what is noted
     "0 and 255": (SQUARE, []),
     "0 and 1": (SQUARE // 255, []),
@@ -47,7 +50,7 @@ KINDS = {  # pixels, and what is noted
         [],
     ),
     "white on opaque black": (coloured([255] * 3, alpha=255), []),
-    "white on black, with a transparent rim": (coloured([255] * 3, alpha=np.pad(np.full((34, 40), 255, np.uint8), ((0, 6), (0, 0)))), []),
+    "white on black, with a transparent white rim": (np.concatenate([coloured([255] * 3, alpha=255)[:34], np.tile(RIM, (6, 40, 1))]), []),
     "a soft brush": (coloured([255] * 3, below=[255] * 3, alpha=np.maximum(SQUARE, np.roll(SQUARE, 3, 0) // 3)), [masks.MANY_LEVELS]),
     "a grey edge": (np.maximum(SQUARE, np.roll(SQUARE, 3, 0) // 3), [masks.MANY_LEVELS]),
     "noise of JPEG": (np.where(SQUARE, 250, 3).astype(np.uint8) - noise(40, 40) % 4, [masks.MANY_LEVELS]),
@@ -62,6 +65,14 @@ def test_the_square_is_anomalous(tmp_path, kind):
     np.testing.assert_array_equal(masks.load_mask(path, 40, (40, 40), findings=findings), SQUARE > 0)
     assert list(findings.as_dict()) == noted
     np.testing.assert_array_equal(masks.load_mask(path, 20, (40, 40), masks.nearest_mask), SQUARE[1::2, 1::2] > 0)
+
+
+def test_a_mask_whose_zero_is_white(tmp_path):
+    path = write_image(tmp_path / "m.tif", 65535 - SQUARE.astype(np.uint16) * 257)
+    meaning, content = struct.pack("<HHIH", 262, 3, 1, 1), path.read_bytes()
+    assert content.count(meaning) == 1
+    path.write_bytes(content.replace(meaning, struct.pack("<HHIH", 262, 3, 1, 0)))
+    np.testing.assert_array_equal(masks.load_mask(path, 40, (40, 40)), SQUARE > 0)
 
 
 def test_soft_edges_are_cut_at_half_height(tmp_path):
