@@ -1,5 +1,11 @@
 """Masked Diffusion Posterior Sampling (Wu et al., IJCAI 2024) from scratch in NumPy; the README gives the reading order."""
 
+import signal
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m` is still importing: until the command sets its own handler, Ctrl-C ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.autograd.tape import Tensor, primitive, pull_back, value_and_gradient

@@ -88,6 +88,7 @@ def pytest_addoption(parser):
 
     --kernels on, off: see the fixtures.
     """
+    parser.addoption("--kills", metavar="N", type=int, default=2, help="SIGKILLs that a run has to survive (default: 2)")
     parser.addoption("--fuzz", metavar="N", type=int, default=200, help="how many changed files each fuzz test tries (default: 200)")
     parser.addoption("--equation", metavar="ID", help="run only the tests marked with this equation id")
     parser.addoption("--kernels", choices=("on", "off"), help="run every test inside fast(), or with the table of fast kernels empty")

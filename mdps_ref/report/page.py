@@ -3,6 +3,7 @@
 import dataclasses
 import io
 
+import matplotlib
 import numpy as np
 
 from mdps_ref.data.files import whole_file, write_text
@@ -35,7 +36,9 @@ def write_report(folder, result):
     -----
     The same Result gives the same bytes: the page holds no date and no random id.
     """
-    pictures = {name: _png(figure) for name, figure in draw(result).items()}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc changes nothing here
+        pictures = {name: _png(figure) for name, figure in draw(result).items()}
     for name, data in pictures.items():
         with whole_file(folder / "figures" / f"{name}.png") as handle:
             handle.write(data)
