@@ -1,9 +1,13 @@
-"""What tests of several folders share: random arrays, arrays to the bit, image files, and a pickle that would spring."""
+"""What tests of several folders share: random arrays, arrays to the bit, image files, what a chain gave, and a pickle that would spring."""
 
 import os
+import types
 
 import numpy as np
 from PIL import Image
+
+from mdps_ref.job.evaluate import chain_result
+from mdps_ref.job.maps import Maps
 
 
 def normal(*shape, seed=0):
@@ -30,6 +34,19 @@ def cut(path, share=0.5):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     return path
+
+
+def chain_result_of(maps, truths, shown=()):
+    """The ChainResult of Maps that take the place of records on the disk; of true masks (H, W), or None; and of the shown images."""
+    of_images = list(zip(maps.difference, truths, strict=True))
+    records = types.SimpleNamespace(
+        score=maps.score,
+        difference=maps.difference.mean(axis=(1, 2)),
+        inside=np.array([np.nan if truth is None or not truth.any() else image[truth].mean() for image, truth in of_images], np.float32),
+        judged_anomaly=lambda: ((start, maps.anomaly[start : start + 3]) for start in range(0, len(truths), 3)),
+        shown_maps=lambda: Maps(**{name: array[list(shown)] for name, array in vars(maps).items()}),
+    )
+    return chain_result(records, truths)
 
 
 class Trap:

@@ -1,13 +1,13 @@
 """The metrics of maps made by hand, and the decision's threshold."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
+from helpers import chain_result_of
 
-from mdps_ref.job.detect import Detection, Maps
 from mdps_ref.job.evaluate import evaluate, metrics_of
+from mdps_ref.job.maps import Maps
 
 CHAINS = ("mdps", "guided", "reconstruction")
 LABELS = [True, True, False, False]
@@ -15,35 +15,39 @@ TRUTHS = np.zeros((4, 12, 12), bool)
 TRUTHS[0, 2:5, 3:9] = TRUTHS[1, 7:9, 1:3] = True
 
 
-def by_hand(anomaly, score=None, difference=None):
-    """Maps with these values.  Shapes: anomaly, difference (N, H, W), score (N), the largest anomaly if not given."""
+def by_hand(anomaly, score=None, difference=None, truths=TRUTHS):
+    """A ChainResult of such maps.  Shapes: anomaly, difference (N, H, W), score (N), the largest anomaly if not given."""
     anomaly = np.asarray(anomaly, np.float32)
     difference = anomaly if difference is None else np.asarray(difference, np.float32)
     score = anomaly.max(axis=(1, 2)) if score is None else np.asarray(score, np.float32)
-    return Maps(anomaly[..., None], difference, anomaly, 0 * anomaly, score, np.ones_like(anomaly))
+    return chain_result_of(Maps(anomaly[..., None], difference, anomaly, 0 * anomaly, score, np.ones_like(anomaly)), truths)
 
 
-def of_all(maps):
-    return Detection(maps, maps, maps)
+def of_all(chain):
+    return dict.fromkeys(CHAINS, chain)
+
+
+def areas(truths=TRUTHS):
+    return [None if truth is None else int(truth.sum()) for truth in truths]
 
 
 def test_perfect_maps_score_1_and_their_opposite_0(quick_config):
-    perfect = evaluate(of_all(by_hand(TRUTHS)), [0.0, 0.1], LABELS, list(TRUTHS), quick_config())["mdps"]
+    perfect = evaluate(of_all(by_hand(TRUTHS)), [0.0, 0.1], LABELS, areas(), quick_config())["mdps"]
     for name in ("image_auroc", "image_average_precision", "pixel_auroc", "aupro", "f1"):
         assert perfect[name] == pytest.approx(1), name
-    wrong = metrics_of(by_hand(1 - TRUTHS.astype(float), [0, 0, 1, 1]), LABELS, list(TRUTHS))
+    wrong = metrics_of(by_hand(1 - TRUTHS.astype(float), [0, 0, 1, 1]), LABELS, areas())
     assert (wrong["image_auroc"], wrong["pixel_auroc"], wrong["aupro"]) == (0, 0, 0)
 
 
 def test_contrast_is_the_ratio_of_the_differences():
-    """0.1 everywhere in good images, 0.6 under the true masks; around them 9, which counts for neither."""
-    difference = np.where(TRUTHS, 0.6, 9.0)
+    """0.1 everywhere in good images; 0.6 and 0.05 under the true masks, of 18 and 4 pixels; around them 9, which counts for neither."""
+    difference = np.where(TRUTHS, np.array([0.6, 0.05, 0, 0])[:, None, None], 9.0)
     difference[2:] = 0.1
-    metrics = metrics_of(by_hand(TRUTHS, difference=difference), LABELS, list(TRUTHS))
+    metrics = metrics_of(by_hand(TRUTHS, difference=difference), LABELS, areas())
     found = [metrics[name] for name in ("good_difference", "defect_difference", "contrast")]
-    np.testing.assert_allclose(found, [0.1, 0.6, 6], rtol=1e-6)
+    np.testing.assert_allclose(found, [0.1, 0.5, 5], rtol=1e-6)
     difference[2:] = 0
-    assert metrics_of(by_hand(TRUTHS, difference=difference), LABELS, list(TRUTHS))["contrast"] is None
+    assert metrics_of(by_hand(TRUTHS, difference=difference), LABELS, areas())["contrast"] is None
 
 
 OF_IMAGES, OF_PIXELS = {"image_auroc", "image_average_precision"}, {"pixel_auroc", "aupro", "defect_difference", "contrast"}
@@ -56,7 +60,8 @@ UNDEFINED = {
 
 @pytest.mark.parametrize("kept, truths, undefined", UNDEFINED.values(), ids=UNDEFINED)
 def test_what_is_not_defined_is_none(kept, truths, undefined, quick_config):
-    metrics = evaluate(of_all(by_hand(TRUTHS[kept])), [0.0], [LABELS[i] for i in kept], truths, quick_config())
+    chain, labels = by_hand(TRUTHS[kept], truths=truths), [LABELS[i] for i in kept]
+    metrics = evaluate(of_all(chain), [0.0], labels, areas(truths), quick_config())
     for chain in CHAINS:
         assert {name for name, value in metrics[chain].items() if value is None} == undefined | ({"f1"} if chain == "mdps" else set())
     assert metrics["mdps"]["decision_threshold"] == 0.0
@@ -64,16 +69,35 @@ def test_what_is_not_defined_is_none(kept, truths, undefined, quick_config):
 
 
 def test_a_defect_without_a_mask_takes_no_part_in_the_pixel_metrics():
-    maps = by_hand(np.random.default_rng(0).random(TRUTHS.shape) + 0.3 * TRUTHS)
-    truths = [None, *TRUTHS[1:]]
-    rest = Maps(*(getattr(maps, field.name)[1:] for field in dataclasses.fields(maps)))
-    metrics, without, full = (
-        metrics_of(m, labels, t) for m, labels, t in ((maps, LABELS, truths), (rest, LABELS[1:], truths[1:]), (maps, LABELS, list(TRUTHS)))
-    )
+    maps, truths = np.random.default_rng(0).random(TRUTHS.shape) + 0.3 * TRUTHS, [None, *TRUTHS[1:]]
+    maps[0] = maps[2]  # the same values with the first image and without it, so that sums are rounded alike
+    cases = ((maps, LABELS, truths), (maps[1:], LABELS[1:], truths[1:]), (maps, LABELS, TRUTHS))
+    metrics, without, full = (metrics_of(by_hand(m, truths=t), labels, areas(t)) for m, labels, t in cases)
     for name in ("pixel_auroc", "aupro", "defect_difference"):
         assert metrics[name] == without[name] != full[name], name
     for name in ("image_auroc", "image_average_precision", "good_difference"):
         assert metrics[name] == full[name], name
+
+
+def test_metrics_say_over_what_they_are(quick_config):
+    truths = [None, *TRUTHS[1:3]]
+    over = evaluate(of_all(by_hand(TRUTHS[:3], truths=truths)), [0.0], LABELS[:3], areas(truths), quick_config())["over"]
+    assert over == {
+        "good_images": 1,
+        "defective_images": 2,
+        "defective_images_without_mask": 1,
+        "normal_pixels": 2 * 144 - 4,
+        "anomalous_pixels": 4,
+    }
+
+
+def test_metrics_say_how_far_rounding_may_put_them_off(monkeypatch):
+    maps = np.random.default_rng(0).random(TRUTHS.shape) + 0.3 * TRUTHS
+    exact = metrics_of(by_hand(maps), LABELS, areas())
+    monkeypatch.setattr("mdps_ref.scoring.pixel_table.MOST_ROWS", 64)
+    rounded = metrics_of(by_hand(maps), LABELS, areas())
+    for name in ("pixel_auroc", "aupro"):
+        assert exact[f"{name}_error"] == 0 < abs(rounded[name] - exact[name]) <= rounded[f"{name}_error"], name
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 1.0])
@@ -81,8 +105,7 @@ def test_the_decision_flags_no_more_than_the_rate_of_held_out_good_images(rate, 
     """And a finite number decides, even at the ends; the threshold knows held-out scores alone, not those of the test images."""
     held_out, config = np.random.default_rng(0).random(40), quick_config(false_positive_rate=rate)
     found, other = (
-        evaluate(of_all(by_hand(scale * TRUTHS)), held_out, LABELS, list(TRUTHS), config)["mdps"]["decision_threshold"]
-        for scale in (1.0, 7.0)
+        evaluate(of_all(by_hand(scale * TRUTHS)), held_out, LABELS, areas(), config)["mdps"]["decision_threshold"] for scale in (1.0, 7.0)
     )
     assert found == other and np.isfinite(found)
     assert rate - 1 / 40 <= (held_out > found).mean() <= rate
@@ -91,5 +114,5 @@ def test_the_decision_flags_no_more_than_the_rate_of_held_out_good_images(rate, 
 def test_each_chain_is_judged_by_its_own_maps(quick_config):
     perfect, blind = by_hand(TRUTHS), by_hand(np.zeros(TRUTHS.shape))
     for chain in CHAINS:
-        metrics = evaluate(dataclasses.replace(of_all(blind), **{chain: perfect}), [0.0], LABELS, list(TRUTHS), quick_config())
+        metrics = evaluate(of_all(blind) | {chain: perfect}, [0.0], LABELS, areas(), quick_config())
         assert {name for name in CHAINS if metrics[name]["image_auroc"] == 1} == {chain}

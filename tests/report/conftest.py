@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import chain_result_of
 
 from mdps_ref.job.config import make_config
-from mdps_ref.job.detect import Detection, Maps
 from mdps_ref.job.evaluate import evaluate
+from mdps_ref.job.maps import Maps
 from mdps_ref.job.result import Result
 
 SIDE = 16
@@ -24,40 +25,49 @@ def fake_maps(rng, count, level):
     )
 
 
-def _fake_result(defects=("good", "good", "bent", "rust"), masks=True, names=None, mdps=None, threshold=None, **settings):
+def _fake_result(
+    defects=("good", "good", "bent", "rust"), masks=True, names=None, mdps=None, threshold=None, shown=None, told=(), **settings
+):
     rng = np.random.default_rng(0)
     count, config = len(defects), make_config({"image_size": SIDE, "samples": 2} | settings)
     reconstruction, guided, own = (fake_maps(rng, count, level) for level in (0.1, 0.2, 0.5))
     own = Maps(**vars(own) | (mdps or {}))
-    detection = Detection(reconstruction, guided, own, 0.0123) if config.masked else Detection(reconstruction, own, own)
+    maps = {"mdps": own, "guided": guided if config.masked else own, "reconstruction": reconstruction}
     defective = [kind != "good" for kind in defects]
     truths = [np.zeros((SIDE, SIDE), bool) for _ in defects]
     for i in np.flatnonzero(defective):
         truths[i][2:6, : 4 + i] = True
     truths = [truth if masks or not bad else None for truth, bad in zip(truths, defective, strict=True)]
-    held_out = rng.random(5).astype(np.float32)
-    metrics = evaluate(detection, held_out, defective, truths, config)
+    held_out, mask_threshold = rng.random(5).astype(np.float32), 0.0123 if config.masked else None
+    shown = list(range(count)) if shown is None else shown
+    chains = {name: chain_result_of(chain, truths, shown) for name, chain in maps.items()}
+    areas = [truth if truth is None else int(truth.sum()) for truth in truths]
+    metrics = evaluate(chains, held_out, defective, areas, config, mask_threshold)
     if threshold is not None:
         metrics["mdps"]["decision_threshold"] = threshold
     return Result(
         config=config,
-        images=rng.uniform(-1, 1, (count, SIDE, SIDE, 3)).astype(np.float32),
         names=names or [f"test/{kind}/{i:03}" for i, kind in enumerate(defects)],
         defects=list(defects),
-        truths=truths,
-        detection=detection,
+        shown=shown,
+        images=rng.uniform(-1, 1, (count, SIDE, SIDE, 3)).astype(np.float32)[shown],
+        truths=[truths[i] for i in shown],
+        chains=chains,
+        mask_threshold=mask_threshold,
         held_out_scores=held_out,
         metrics=metrics,
         log=np.stack([np.geomspace(1, 0.01, 70), np.ones(70)], axis=1),
         seconds={"training": 12.34},
         versions={"numpy": "9.8.7"},
+        told=list(told),
     )
 
 
 @pytest.fixture(scope="session")
 def fake_result():
-    """fake_result(defects, masks, names, mdps, threshold, **settings): a Result of random arrays with images of these kinds.
+    """fake_result(defects, masks, names, mdps, threshold, shown, told, **settings): a Result of random arrays with images of these kinds.
 
-    mdps replaces some of MDPS's Maps, threshold the decision's. masks: whether defects have true masks.
+    mdps replaces some of MDPS's Maps, threshold the decision's. masks: whether defects have true masks. All images are shown if none are
+    named.
     """
     return _fake_result

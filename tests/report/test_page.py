@@ -68,9 +68,16 @@ def test_the_page_needs_no_other_file_and_runs_nothing(whole):
     links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href", "srcset", "data")]
     assert len(links) == 5
     assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert [name for _, attributes in page.elements for name in attributes if name == "href" or name.startswith("on")] == []
     assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "base"}
     assert "url(" not in whole[2] and "@import" not in whole[2]
     assert page.open == []
+
+
+def test_the_browser_is_told_to_run_and_to_load_nothing(whole):
+    elements = Elements(whole[2]).elements
+    policy = {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; img-src data:; style-src 'unsafe-inline'"}
+    assert elements.index(("meta", policy)) < elements.index(("style", {}))  # a policy holds only for what comes after it
 
 
 def test_every_metric_stands_on_the_page(whole):
@@ -82,7 +89,7 @@ def test_every_metric_stands_on_the_page(whole):
     assert f"{result.threshold:.4g}" in cells
     assert f"{result.metrics['mdps']['f1']:.3f}" in cells
     assert "0.0123" in cells
-    assert set(result.metrics["guided"]) == METRICS.keys()
+    assert set(result.metrics["guided"]) == METRICS.keys() | {"pixel_auroc_error", "aupro_error"}
     assert "not defined" not in cells
 
 
@@ -149,6 +156,33 @@ def test_the_kinds_table_counts_and_flags(fake_result):
     assert "3 of 4" in text and "0 of 2" in text
 
 
+def images_section(result):
+    """The lines of the section on images."""
+    section = page(result, {}).partition("<h2>Images</h2>")[2].partition("<h2>")[0]
+    return [Elements(line).text for line in re.findall("<li>(.*?)</li>", section)]
+
+
+def test_the_page_tells_what_the_run_told_and_over_what_the_metrics_are(fake_result):
+    told = ["images: 7 to train on", "1 file was set aside"]
+    *lines, over = images_section(fake_result(told=told))
+    assert lines == told
+    assert re.findall(r"[\d,]*\d", over) == ["2", "2", "972", "52"]  # images; pixels: 4 x 16 x 16, of which 4 x 6 and 4 x 7 are anomalous
+    over = images_section(fake_result(masks=False))[-1]
+    assert re.findall(r"[\d,]*\d", over) == ["2", "2", "2", "512", "0"] and "without a mask" in over
+
+
+def test_a_rounding_error_is_told_only_where_there_is_one(fake_result):
+    result = fake_result(masks=False)
+    errors = [(result.metrics[chain], name) for chain in CHAINS for name in ("pixel_auroc_error", "aupro_error")]
+    assert len(images_section(result)) == 1
+    for share, (metrics, name) in enumerate(errors, 1):
+        metrics[name] = share / 10  # the largest so far
+        assert str(share / 10) in images_section(result)[1]
+    for metrics, name in errors:
+        metrics[name] = None
+    assert len(images_section(result)) == 1
+
+
 def test_figures_are_written_and_are_those_on_the_page(whole):
     _, folder, page = whole
     paths = sorted((folder / "figures").iterdir())
@@ -169,10 +203,12 @@ def test_the_same_result_gives_the_same_bytes(whole, tmp_path):
 
 def test_names_are_shown_and_never_become_markup(tmp_path, fake_result):
     kind = "<b>&\"'$\\q$"  # between dollars matplotlib would see broken mathematics
-    page = written(tmp_path, fake_result(("good", kind), names=["test/good/<i>0", f"test/{kind}/一\udcff\n$"], category='a<script>"&'))
+    names, told = ["test/good/<i>0", f"test/{kind}/<script>'\"一\udcff\n$"], "</li><img src='x' onerror=\"y\"><script>&amp;"
+    page = written(tmp_path, fake_result(("good", kind), names=names, told=[told, "b\udce4d"], category='a<script>"&'))
     parsed = Elements(page)
     assert "<script" not in page and kind not in page
-    assert kind in parsed.text and 'a<script>"&' in parsed.text
+    assert [text for text in (kind, told, 'a<script>"&') if text not in parsed.text] == []
+    assert len([tag for tag, _ in parsed.elements if tag == "img"]) == len(FIGURES)
     assert parsed.open == []
     assert "b?d" in without_settings(fake_result(("good", "b\udce4d"), category="caf\udce9"))  # a file name that is no UTF-8
 
