@@ -5,6 +5,7 @@ import io
 import pathlib
 import re
 
+from mdps_ref import score
 from mdps_ref.bench import __main__ as bench
 from mdps_ref.run import parser
 
@@ -35,5 +36,7 @@ def test_every_file_it_names_exists():
 
 
 def test_every_flag_it_names_is_one():
-    known = {"--golden", "--equation", "--kernels"}.union(*(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), bench.parser())))
+    known = {"--golden", "--equation", "--kernels"}.union(
+        *(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), score.parser(), bench.parser()))
+    )
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]+", README)) <= known

@@ -196,7 +196,8 @@ def _readable(items, read, label, config, findings):
             except InputError as error:
                 if not config.skip_bad:
                     raise InputError(f"{error}; or add --skip-bad") from None
-                findings.add("image that could not be read, set aside", error)
+                say(f"set aside: {error}")
+                findings.add("image that could not be read, set aside", item.path)
             bar.update(1)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 
 import matplotlib
 import numpy as np
@@ -196,8 +197,14 @@ def _told(result):
     lines[-1] += f"; pixel metrics over {over['normal_pixels']:,} normal and {over['anomalous_pixels']:,} anomalous pixels"
     error = max(result.metrics[name][f"{metric}_error"] or 0 for name in result.chains for metric in ("pixel_auroc", "aupro"))
     if error:
-        lines.append(f"map values are rounded, since they are many: pixel AUROC and AUPRO are off by at most {error:.1g}")
+        lines.append(f"map values are rounded, since they are many: pixel AUROC and AUPRO are off by at most {_rounded_up(error)}")
     return "<ul>" + "".join(f"<li>{escaped(line)}</li>" for line in lines) + "</ul>"
+
+
+def _rounded_up(value):
+    """Return a number above 0 with one digit, never below the number."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / unit - 1e-9) * unit:.1g}"
 
 
 def _decision(result):

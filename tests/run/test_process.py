@@ -21,13 +21,12 @@ def process(arguments, **more):
     return subprocess.Popen([sys.executable, "-m", *map(str, arguments)], **more)
 
 
-def ended(arguments, timeout=60, **more):
+def ended(arguments, timeout=600, **more):
     """Run `python -m ...` to its end; its status, and what it printed on standard output and error."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         timeout=timeout,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         stdin=subprocess.DEVNULL,
         **more,
     )
@@ -61,7 +60,7 @@ STREAMS = {
 @pytest.mark.parametrize("out", ["-", "folder"])
 def test_odd_streams_lose_nothing_and_give_no_traceback(out, redirection, arguments, tmp_path):
     command = shlex.join(map(str, [sys.executable, "-m", *arguments("score", out if out == "-" else tmp_path / "out")]))
-    told = subprocess.run(["bash", "-c", f"{command} {redirection}"], stderr=subprocess.PIPE, cwd=tmp_path, timeout=60)
+    told = subprocess.run(["bash", "-c", f"{command} {redirection}"], stderr=subprocess.PIPE, cwd=tmp_path, timeout=600)
     assert b"Traceback" not in told.stderr and b"Exception" not in told.stderr, told.stderr
     if out == "folder":
         assert len((tmp_path / "out/scores.csv").read_text().splitlines()) == 4
@@ -95,7 +94,7 @@ def test_a_full_disk_is_one_line_and_status_2(most, arguments, tmp_path):
 
 def longer(place, folder):
     """The arguments of a run of a few seconds."""
-    quick = json.loads((place / "quick.json").read_text()) | {"train_steps": 300, "checkpoint_every": 20, "samples": 20}
+    quick = json.loads((place / "quick.json").read_text()) | {"train_steps": 150, "checkpoint_every": 10, "samples": 3}
     (folder / "longer.json").write_text(json.dumps(quick))
     return ["--data", place / "data", "--category", "part", "--config", folder / "longer.json"]
 
@@ -129,7 +128,7 @@ def test_a_signal_keeps_what_was_done_and_the_command_that_is_printed_goes_on(nu
     assert run.returncode == status and "Traceback" not in "".join(told)
     assert not (tmp_path / "out/lock").exists()
     going_on = shlex.split(told[-1].partition("go on with: ")[2])
-    assert subprocess.run(going_on, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=90).returncode == 0
+    assert subprocess.run(going_on, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600).returncode == 0
     assert results(contents, tmp_path / "out") == results(contents, unbroken)
 
 

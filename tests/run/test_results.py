@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import cut
 from PIL import Image
 
 from mdps_ref import run
@@ -113,6 +114,46 @@ def test_a_score_at_the_threshold_is_not_flagged(tmp_path):
     for threshold, flagged in ((0.5, "001"), (0.1, "111")):
         run_folder.write_scores(tmp_path / "scores.csv", items, np.array([0.1, 0.5, 0.6], np.float32), threshold)
         assert "".join(row["flagged"] for row in read_scores(tmp_path)) == flagged
+
+
+# What is set aside, and the run's own data
+
+
+def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, call, tmp_path, no_report, capsys):
+    shutil.copytree(place / "data", tmp_path / "data")
+    for name in ("train/good/000.png", "test/dent/000.png"):
+        cut(tmp_path / "data/part" / name)
+    arguments = ["--data", tmp_path / "data", "--out", tmp_path / "out"]
+    assert call(*arguments) == 2 and "--skip-bad" in capsys.readouterr().err
+    assert call(*arguments, "--skip-bad") == 0
+    metrics, told = strict_json(tmp_path / "out/metrics.json"), capsys.readouterr().err
+    assert [found["count"] for kind, found in metrics["set_aside"].items() if "set aside" in kind] == [2]
+    assert len(read_scores(tmp_path / "out")) == sum(metrics["over"][name] for name in ("good_images", "defective_images")) == 4
+    assert told.count("dent/000.png") == 2 and "2 images that could not be read" in told
+
+
+def test_strict_stops_at_what_would_only_be_told(call, tmp_path, capsys):
+    assert call("--out", tmp_path / "out", "--strict") == 2
+    assert "strict" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()
+
+
+CHANGES = {
+    "replaced": lambda part: (part / "test/rust/000.png").write_bytes((part / "test/dent/000.png").read_bytes()),
+    "added": lambda part: shutil.copy(part / "test/rust/000.png", part / "test/rust/001.png"),
+    "missing": lambda part: (part / "ground_truth/rust/000.png").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_does_not_go_on_with_other_images(change, done, place, tmp_path, capsys):
+    shutil.copytree(done, tmp_path / "out")
+    shutil.copytree(place / "data", tmp_path / "data")
+    config_path = tmp_path / "out/config.json"
+    config_path.write_text(json.dumps(json.loads(config_path.read_text()) | {"data": str(tmp_path / "data")}))
+    CHANGES[change](tmp_path / "data/part")
+    assert run.main(["--out", str(tmp_path / "out"), "--resume"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert change in line and "rust/00" in line
 
 
 # The same again

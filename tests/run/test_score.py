@@ -1,4 +1,4 @@
-"""`python -m mdps_ref.score`: every image has its row, as it is done; a broken call goes on; and what it finds is what the detector finds."""
+"""`python -m mdps_ref.score`: every image has its row, as it is done; a broken call goes on; it finds what the detector finds."""
 
 import csv
 import json
