@@ -1,5 +1,6 @@
 """Training: noise a batch, ask the network for the noise, step down the gradient. A resumed run ends with the same bytes."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -154,7 +155,8 @@ def train(config, images, folder=None, xp=np, state=None):
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with fast(), progress(config.train_steps, "step", "training", state.step) as shown:
         while state.step < config.train_steps:
-            train_step(state, images, config, xp)
+            with _naming_the_last_checkpoint(folder):
+                train_step(state, images, config, xp)
             shown.update(1)
             shown.note(f"loss {np.mean([loss for loss, _ in state.log[-50:]]):.4f}")
             due = state.step % config.checkpoint_every == 0 or state.step == config.train_steps or asked_to_stop()
@@ -162,6 +164,18 @@ def train(config, images, folder=None, xp=np, state=None):
                 save_training(pathlib.Path(folder), state, config)
             stop_if_asked()
     return state
+
+
+@contextlib.contextmanager
+def _naming_the_last_checkpoint(folder):
+    """Add the checkpoint in the folder, if there is one, to the message of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        path = folder and pathlib.Path(folder) / "checkpoint.npz"
+        if not path or not path.is_file():
+            raise
+        raise InputError(f"{error} in a new run; {path} is the last good checkpoint, of step {load_checkpoint(path)[1]['step']}") from None
 
 
 def save_training(folder, state, config):

@@ -301,3 +301,13 @@ def test_neither_a_loss_nor_a_gradient_that_is_no_number_reaches_the_weights(tmp
     with fails_with(f"learning_rate {config.learning_rate}", "length inf", "lower it"):
         train.train(config, some_images(2), tmp_path, np)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_divergence_leaves_the_last_good_checkpoint_and_names_it(checkpoint, quick_config, some_images, fails_with):
+    before, config = checkpoint.read_bytes(), quick_config(train_steps=3)
+    state = train.resume_training(checkpoint, config, np)
+    state.weights["last.conv.bias"][0] = np.nan
+    with fails_with("step 2", "lower it", checkpoint, "of step 1"):
+        train.train(config, some_images(2), checkpoint.parent, np, state)
+    assert checkpoint.read_bytes() == before
