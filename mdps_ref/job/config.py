@@ -215,7 +215,7 @@ RANGES = {
     "train_steps": (0, 10_000_000),
     "batch_size": (1, 4096),
     "learning_rate": (0.0, 1.0),
-    "clip_norm": (0.0, float("inf")),
+    "clip_norm": (0.0, 1e30),
     "weight_decay": (0.0, 1.0),
     "l2": (0.0, 1.0),
     "ema_decay": (0.0, 1.0),

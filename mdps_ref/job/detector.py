@@ -201,7 +201,7 @@ class Detector:
         try:
             config = Config(**checked(about["config"]))
             thresholds = {name: about["detector"][name] for name in THRESHOLDS}
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise InputError(f"{path}: is no detector; give the detector.npz of a run that has ended, or the run's folder") from None
         except InputError as error:
             raise InputError(f"{path}: {error}") from None

@@ -1,13 +1,17 @@
 """What a script calls: a detector that scores arrays, arrays that would score wrongly, and an extractor made once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import mdps_ref
 from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.job import detect
+from mdps_ref.job.detector import Detector
 from mdps_ref.kernels import table
 from mdps_ref.nn.unet import init_unet
+from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,63 @@ def test_features_are_made_as_the_settings_say_and_once(weights, quick_config, m
     assert made == [("resnet18", "r.pth", "layer1,layer3", np)]
     assert detect.make_model(weights, config, extractor).features is extractor and len(made) == 1
     assert detect.make_model(weights, config).features("y") == ["y"] and len(made) == 2
+
+
+# In a file
+
+
+@pytest.fixture
+def saved(tmp_path, quick_config):
+    """A detector and the file that it was saved in."""
+    detector = Detector(init_unet(quick_config().unet()), quick_config(data="mine", samples=2), 0.02, 0.3, white=4095)
+    detector.save(tmp_path / "detector.npz", {"images": 3})
+    return detector, tmp_path / "detector.npz"
+
+
+def test_a_saved_detector_scores_as_before_and_tells_nothing_of_the_runs_folders(saved, some_images):
+    detector, path = saved
+    for loaded in (Detector.load(path), Detector.load(path.parent)):
+        assert (loaded.mask_threshold, loaded.decision_threshold, loaded.white) == (0.02, 0.3, 4095)
+        assert loaded.config == dataclasses.replace(detector.config, data="")
+        for name, array in vars(detector.score(some_images(2))).items():
+            np.testing.assert_array_equal(getattr(loaded.score(some_images(2)), name), array)
+
+
+WRONG = {
+    "no threshold": {"detector": {"mask_threshold": 0.1, "white": None}},
+    "a threshold that is no number": {"detector": {"mask_threshold": 0.1, "decision_threshold": True, "white": None}},
+    "no mask's threshold": {"detector": {"mask_threshold": None, "decision_threshold": 0.1, "white": None}},
+    "a text": {"detector": {"mask_threshold": 0.1, "decision_threshold": "0.1", "white": None}},
+    "no settings": {"config": None},
+    "a setting that is none": {"config": {"sampels": 3}},
+    "another network": {"config": {"network": "small"}},
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_a_file_that_does_not_fit_together_is_one_line_that_names_it(change, saved, fails_with):
+    groups, about = load_checkpoint(saved[1])
+    settings = change.get("config", {})
+    change = change if settings is None else change | {"config": about["config"] | settings}
+    save_checkpoint(saved[1], groups, about | change)
+    with fails_with(saved[1]):
+        Detector.load(saved[1])
+
+
+def test_one_changed_bit_is_found(saved, fails_with):
+    content = bytearray(saved[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    saved[1].write_bytes(content)
+    with fails_with(saved[1]):
+        Detector.load(saved[1])
+
+
+def test_with_a_spread_across_the_threshold_an_image_is_unsure(quick_config, some_images):
+    scores = Detector(init_unet(quick_config().unet()), quick_config(samples=2, image_score="max", masked=False), None, 0.0).score(
+        some_images(3)
+    )
+    for threshold in (0.0, float(scores.score[0]), 1e6):
+        detector = Detector(init_unet(quick_config().unet()), quick_config(samples=2, image_score="max", masked=False), None, threshold)
+        found = detector.score(some_images(3))
+        low, high = ((scores.anomaly + sign * scores.spread).max(axis=(1, 2)) for sign in (-1, 1))
+        np.testing.assert_array_equal(found.unsure, (low <= threshold) & (high > threshold))
