@@ -58,6 +58,7 @@ VALUES = {  # in a pickle of torch.save: (the value, what is said about it)
     "a shape without strides": (floats(0, (3, 4), ()), "different lengths"),
     "65 axes": (floats(0, (1,) * 65, (1,) * 65), "whole numbers from 0 on"),
     "a size that overflows": (floats(0, (2**62, 2**62), (0, 0)), "would take"),
+    "a size of 1,200 digits": (floats(0, (2**62,) * 64, (0,) * 64), "would take"),
     "a size past what a computer counts with": (floats(0, (2**64,), (0,)), "whole numbers from 0 on"),
     "a stride that comes round again": (floats(0, (5,), (2**62,)), "beyond its storage"),
     "no numbers, and yet too many": (floats(0, (0, 2**62, 2**62), (1, 1, 1)), ""),
@@ -279,6 +280,9 @@ def every_kind():
         yield f"own: about {kind}", "checkpoint", signed(zipped({"about.json": content, **ARRAYS} if content is not None else ARRAYS)), said
     for kind, (name, said) in NAMES.items():
         yield f"own: named by {kind}", "checkpoint", signed(zipped({"about.json": b"{}", name: npy(TWELVE)})), said
+    for kind in ("escape codes", "two lines", "10,000 letters"):
+        name, said = NAMES[kind]
+        yield f"keras: named by {kind}", "keras", zipped({name: npy(TWELVE)}), said
     for table, before in ((STREAMS, "stream"), (SAFETENSORS, "safetensors"), (OTHERS, "zip")):
         for kind, (content, said) in table.items():
             yield f"{before}: {kind}", "state dict", content, said

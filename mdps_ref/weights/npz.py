@@ -19,7 +19,7 @@ DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "u
 LONGEST_HEADER = 2**11  # bytes
 _START = b"\x93NUMPY\1\0"
 _SHAPE = rb"\((|[0-9]{1,19},|[0-9]{1,19}(?:, [0-9]{1,19}){1,63})\)"
-_HEADER = re.compile(rb"\{'descr': '([<|][fiub][1248])', 'fortran_order': False, 'shape': " + _SHAPE + rb", \} *\n")
+_HEADER = re.compile(rb"\{'descr': '([<|](?:f[248]|[iu][1248]|b1))', 'fortran_order': False, 'shape': " + _SHAPE + rb", \} *\n")
 
 
 def read_npz(archive):
@@ -68,9 +68,9 @@ def _parsed(content, name):
     if not content.startswith(_START) or begin > LONGEST_HEADER:
         raise ValueError(f"{listed([name])} is no .npy file of version 1 with a short header")
     header = _HEADER.fullmatch(content[10:begin])
-    if not header or (dtype := np.dtype(header[1].decode())).name not in DTYPES:
+    if not header:
         raise InputError(f"holds {listed([name])} in a form that is not read; save it as little-endian float32 in C order")
-    shape = tuple(map(int, re.findall(rb"[0-9]+", header[2])))
+    dtype, shape = np.dtype(header[1].decode()), tuple(map(int, re.findall(rb"[0-9]+", header[2])))
     if math.prod(shape) * dtype.itemsize != len(content) - begin:
         raise ValueError(f"{listed([name])} has another number of bytes than its shape says")
     if dtype.kind == "b" and max(content[begin:], default=0) > 1:
