@@ -209,8 +209,11 @@ def resume_training(path, config, xp):
         raise InputError(f"{path}: holds no {', '.join(sorted(missing))}, so training cannot go on from it; start a new run")
     for group in GROUPS:
         check_fits(path, groups[group], config, about)
+    log = groups["training"].get("log", np.empty(0))
+    if log.ndim != 2 or log.shape[1] != 2:
+        raise InputError(f"{path}: its log of the training has shape {log.shape}, not (steps, 2); start a new run")
     made_with = about["config"] | {"train_steps": config.train_steps}  # a run may be trained further
-    if made_with != dataclasses.asdict(config) or len(groups["training"]["log"]) > config.train_steps:
+    if made_with != dataclasses.asdict(config) or len(log) > config.train_steps:
         raise InputError(f"{path}: belongs to a run with other settings than its folder's config.json; restore that, or start a new run")
     on_device = {group: {name: to_device(array, xp) for name, array in groups[group].items()} for group in GROUPS}
-    return TrainingState(**on_device, log=[tuple(row) for row in groups["training"]["log"].tolist()])
+    return TrainingState(**on_device, log=[tuple(row) for row in log.tolist()])

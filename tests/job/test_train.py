@@ -238,6 +238,14 @@ def test_a_signal_stops_training_at_the_next_step_with_its_checkpoint(some_image
     assert load_checkpoint(tmp_path / "checkpoint.npz")[1]["step"] == 4
 
 
+@pytest.mark.parametrize("log", [{}, {"log": np.zeros(3)}, {"log": np.zeros((1, 3))}], ids=["none", "flat", "wide"])
+def test_a_log_of_another_shape_is_refused(log, checkpoint, quick_config, fails_with):
+    groups, about = load_checkpoint(checkpoint)
+    save_checkpoint(checkpoint, groups | {"training": log or {"other": np.zeros(1)}}, about)
+    with fails_with(checkpoint, "log"):
+        train.resume_training(checkpoint, quick_config(train_steps=1), np)
+
+
 # The authors' weights
 
 
