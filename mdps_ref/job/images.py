@@ -16,7 +16,7 @@ from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
 from mdps_ref.job.progress import progress, say
 from mdps_ref.job.records import Records
-from mdps_ref.job.run_folder import WORK, write_config, write_json
+from mdps_ref.job.run_folder import WORK, check_name, write_config, write_json
 
 SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
 
@@ -81,6 +81,8 @@ class RunImages:
         What was set aside, or read by a rule that the user should know.
     white : int or None
         The value of white in 16-bit grey files that do not tell it, if the training images show that it is below 65535.
+    sizes : set of (int, int)
+        Widths and heights of the image files, in pixels.
     """
 
     train: StoredImages
@@ -92,6 +94,7 @@ class RunImages:
     side: int
     findings: Findings
     white: int | None
+    sizes: set
 
     @property
     def test_names(self):
@@ -153,7 +156,9 @@ def told(images, config):
     counts = f"{len(images.train)} to train on, {len(images.held_out)} held out, {len(images.items)} to test ({defective} with a defect)"
     size = f"{config.image_size} x {config.image_size} pixels" + (", letterboxed" if config.fit == "letterbox" else "")
     depth = [f"16-bit grey: white is {images.white}, as the training images show"] if images.white else []
-    return [f"images: {counts}, resized to {size}", *depth, *images.findings.lines()]
+    own = [f"{width} x {height}" for width, height in sorted(images.sizes, key=lambda size: (size[0] * size[1], size))]
+    own = own[0] if len(own) == 1 else f"{len(own)} sizes from {own[0]} to {own[-1]}"
+    return [f"images: {counts}, of {own} pixels, resized to {size}", *depth, *images.findings.lines()]
 
 
 def _decoded(category, config, work, findings):
@@ -164,10 +169,13 @@ def _decoded(category, config, work, findings):
         raise InputError(f"{category.root}: {error}") from None
     white, side = find_white([item.path for item in category.train]), judged_side(config, category.layout)
     train, held_out, test = (StoredImages(work / name, config.image_size) for name in ("train", "held_out", "test"))
-    truths, names, items = StoredMasks(work / "masks", side), [], []
+    truths, names, items, sizes = StoredMasks(work / "masks", side), [], [], set()
 
     def image(item):
-        return load_image(item.path, config.image_size, white, config.fit)[None]
+        check_name(item.path)
+        pixels = load_image(item.path, config.image_size, white, config.fit)[None]
+        sizes.add(image_size(item.path))
+        return pixels
 
     def image_and_mask(item):
         return image(item), true_mask(item, config, side, white, findings)
@@ -184,7 +192,7 @@ def _decoded(category, config, work, findings):
     for part, label in ((train, "training image"), (held_out, "held-out image"), (test, "test image")):
         if not len(part):
             raise InputError(f"{category.root}: no {label} could be read; replace the broken ones")
-    return RunImages(train, held_out, names, test, tuple(items), truths, side, findings, white)
+    return RunImages(train, held_out, names, test, tuple(items), truths, side, findings, white, sizes)
 
 
 def _readable(items, read, label, config, findings):

@@ -5,12 +5,14 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import shutil
 
 from PIL import Image
 
 from mdps_ref.data.files import whole_file, write_text
+from mdps_ref.data.findings import shown
 from mdps_ref.data.images import map_at_image_size
 from mdps_ref.errors import InputError
 from mdps_ref.job.lock import held_lock
@@ -18,6 +20,7 @@ from mdps_ref.scoring.metrics import exceeds
 
 WORK = "work"  # decoded images and what the chains gave so far; removed when the run has ended
 LOCK = "lock"
+LONGEST_NAME = 255  # bytes, on the usual file systems
 LEFTOVERS = {WORK, LOCK, "data.json"}  # of a run that ended before it had read its images
 
 
@@ -162,6 +165,13 @@ def write_scores(path, items, scores, threshold):
 def cell(name):
     """Return a name as a cell that no spreadsheet takes for a formula: after a ' if it begins with =, +, -, @, a tab or a return."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+def check_name(path):
+    """Raise InputError if an image's file name is so long that the files named after it cannot be written."""
+    longest = LONGEST_NAME - len(os.fsencode(".tiff.part"))
+    if len(os.fsencode(pathlib.PurePath(path).name)) > longest:
+        raise InputError(f"{shown(path)}: its name is too long for the name of its map; shorten it to {longest} bytes")
 
 
 def write_map(path, anomaly, own_size, fit):

@@ -14,7 +14,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.detect import images_at_once
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, speaking
-from mdps_ref.job.run_folder import cell, write_map
+from mdps_ref.job.run_folder import cell, check_name, write_map
 
 COLUMNS = ("path", "score", "flagged", "unsure", "left_out")
 
@@ -170,6 +170,7 @@ def _score_batch(detector, images, keep):
     rows, loaded = {}, []
     for image in images:
         try:
+            check_name(image.path)
             loaded.append((image, load_image(image.path, detector.config.image_size, detector.white, detector.config.fit)))
         except InputError as error:
             rows[image.name] = Row(image.name, left_out=shown(error))

@@ -129,6 +129,7 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
     metrics, told = strict_json(tmp_path / "out/metrics.json"), capsys.readouterr().err
     assert [found["count"] for kind, found in metrics["set_aside"].items() if "set aside" in kind] == [2]
     assert len(read_scores(tmp_path / "out")) == sum(metrics["over"][name] for name in ("good_images", "defective_images")) == 4
+    assert "images: 2 to train on, 1 held out, 4 to test (2 with a defect), of 6 sizes from 21 x 12 to 33 x 17 pixels" in told
     assert told.count("dent/000.png") == 2 and "2 images that could not be read" in told
 
 

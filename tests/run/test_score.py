@@ -26,6 +26,7 @@ def photographs(place, tmp_path):
     shutil.copytree(place / "data/part/train/good", folder / "below")
     shutil.copy(folder / "good/000.png", folder / "=SUM(A1).png")
     shutil.copy(folder / "good/000.png", folder / "a, b\n\x1b[31m.png")
+    shutil.copy(folder / "good/000.png", folder / f"{'n' * 248}.png")
     cut(folder / "dent/000.png")
     (folder / "notes.txt").write_text("none")
     return folder
@@ -51,6 +52,8 @@ def test_every_image_has_a_row_with_its_score_or_the_reason_why_not(done, photog
     rows = {row["path"]: row for row in rows_of(found["scores.csv"])}
     assert len(rows) == sum(path.is_file() for path in photographs.rglob("*")) - 1
     assert "truncated" in rows["dent/000.png"]["left_out"] and rows["dent/000.png"]["score"] == rows["dent/000.png"]["flagged"] == ""
+    (too_long,) = (row for name, row in rows.items() if name.endswith("nnn.png"))
+    assert "too long" in too_long["left_out"]
     assert "'=SUM(A1).png" in rows and "a, b\\n\\x1b[31m.png" in rows
     detector = Detector.load(done)
     for name in ("rust/000.png", "below/002.png"):
@@ -59,9 +62,9 @@ def test_every_image_has_a_row_with_its_score_or_the_reason_why_not(done, photog
         assert rows[name]["flagged"] == str(int(alone.flagged[0])) and rows[name]["unsure"] == str(int(alone.unsure[0]))
         with Image.open(photographs / name) as image, Image.open(photographs.parent / "out/maps" / f"{name}.tiff") as anomaly:
             assert image.size == anomaly.size and anomaly.mode == "F"
-    assert len([name for name in found if name.startswith("maps/")]) == len(rows) - 1
+    assert len([name for name in found if name.startswith("maps/")]) == len(rows) - 2
     told = capsys.readouterr()
-    assert "1 left out" in told.out and "notes.txt" in told.err and "dent/000.png" in told.err
+    assert "2 left out" in told.out and "notes.txt" in told.err and "dent/000.png" in told.err
 
 
 def test_lines_of_json_say_the_same_and_standard_output_takes_either(done, photographs, scored, capsys):
