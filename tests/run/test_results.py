@@ -173,6 +173,14 @@ def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(done, call
     assert not [name for name, content in results(done).items() if other.get(name) == content]
 
 
+def test_one_thread_and_two_agree(call, tmp_path, no_report):
+    for threads in ("1", "2"):
+        assert call("--out", tmp_path / threads, "--threads", threads) == 0
+    one, two = (read_scores(tmp_path / threads) for threads in ("1", "2"))
+    for a, b in zip(one, two, strict=True):
+        assert float(a["score"]) == pytest.approx(float(b["score"]), rel=1e-4) and a["path"] == b["path"]
+
+
 def test_the_weights_of_a_run_give_its_scores_and_a_report_without_training(done, call, tmp_path, results, monkeypatch):
     monkeypatch.setattr(pipeline, "train", None)
     assert call("--out", tmp_path / "loaded", "--weights", done / "checkpoint.npz") == 0
