@@ -55,12 +55,12 @@ def run_job(config, folder, xp, resume=False):
         weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, resume)
     shown = choose_images(images.defects)
     detection, held_out_scores = calibrate_and_detect(make_model(weights, config, extractor), images, config, folder, shown, seconds)
-    check_still_there(folder)
     with stage("evaluation", seconds):
         chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}
         labels, areas = [item.is_anomalous for item in images.items], _areas(images.truths)
         metrics = evaluate(chains, held_out_scores, labels, areas, config, detection.mask_threshold)
         threshold = metrics["mdps"]["decision_threshold"]
+        check_still_there(folder)
         write_json(folder / "metrics.json", metrics | {"set_aside": images.findings.as_dict()})
         write_scores(folder / "scores.csv", images.items, chains["mdps"].score, threshold)
         write_maps(folder / "maps" / config.category, images, detection.mdps, config)

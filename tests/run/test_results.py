@@ -138,6 +138,19 @@ def test_strict_stops_at_what_would_only_be_told(call, tmp_path, capsys):
     assert "strict" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_folder_removed_in_the_midst_is_told_and_not_made_again(stage, call, tmp_path, monkeypatch, capsys):
+    out, do = tmp_path / "out", getattr(pipeline, stage)
+
+    def after_removal(*args):
+        shutil.rmtree(out)
+        return do(*args)
+
+    monkeypatch.setattr(pipeline, stage, after_removal)
+    assert call("--out", out) == 2
+    assert str(out) in capsys.readouterr().err.splitlines()[-1] and not out.exists()
+
+
 CHANGES = {
     "replaced": lambda part: (part / "test/rust/000.png").write_bytes((part / "test/dent/000.png").read_bytes()),
     "added": lambda part: shutil.copy(part / "test/rust/000.png", part / "test/rust/001.png"),
