@@ -19,7 +19,7 @@ from mdps_ref.job.run_folder import WORK, check_still_there, write_json, write_m
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.weights import load_weights
 
-PACKAGES = ("numpy", "scipy", "pillow", "matplotlib")
+PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
 
 
 def run_job(config, folder, xp, resume=False):
