@@ -20,6 +20,12 @@ def add_running_flags(group):
     how_much.add_argument("--verbose", dest="level", action="store_const", const="verbose", help="the time of each stage, too")
 
 
+def given_running_flags(args):
+    """Return --threads and --backend as they were given: another choice would round sums otherwise."""
+    threads = ["--threads", str(args.threads)] if args.threads else []
+    return threads + ([] if args.backend == "auto" else ["--backend", args.backend])
+
+
 def positive(text):
     """Return a flag's value as an integer of at least 1."""
     value = int(text)

@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.command import add_running_flags, command_line
+from mdps_ref.command import add_running_flags, command_line, given_running_flags
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError
 from mdps_ref.job.config import CHOICES, make_config
@@ -121,7 +121,7 @@ def run(args):
     xp = find_backend(args.backend)
     config = requested_config(args)
     with claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder, fast(args.threads):
-        args.going_on = f"{sys.executable} -m mdps_ref.run --resume --out {shlex.quote(str(folder))}"
+        args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.run", "--resume", "--out", str(folder), *given_running_flags(args)])
         print(f"run folder: {folder}", flush=True)
         if args.resume:
             write_config(folder, config)  # the steps may be more than before

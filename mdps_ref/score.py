@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.command import add_running_flags, command_line
+from mdps_ref.command import add_running_flags, command_line, given_running_flags
 from mdps_ref.data.files import whole_file
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.listing import list_images
@@ -82,7 +82,7 @@ def listed(args):
     """Return the images to score; say what is not read."""
     findings = Findings()
     images = list_images(args.images, findings)
-    for line in (f"{len(images)} images to score", *findings.lines()):
+    for line in (f"{len(images)} image{'s' * (len(images) != 1)} to score", *findings.lines()):
         say(line)
     if args.strict and findings:
         raise InputError(f"--strict: {'; '.join(findings.lines())}; remove them, or leave --strict out")
@@ -123,7 +123,7 @@ def _again(args):
     """Return the arguments that go on with this call."""
     flags = [f"--{name.replace('_', '-')}" for name in ("overlays", "json", "strict") if getattr(args, name)]
     values = ["--feature-weights", args.feature_weights] if args.feature_weights else []
-    return [args.detector, *args.images, "--out", args.out, "--resume", *flags, *values]
+    return [args.detector, *args.images, "--out", args.out, "--resume", *flags, *values, *given_running_flags(args)]
 
 
 def _summary(counts, place):

@@ -197,6 +197,8 @@ class Detector:
         """
         path = pathlib.Path(path)
         path = path / "detector.npz" if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"{path}: no such detector; give the detector.npz of a run that has ended, or the run's folder")
         groups, about = load_checkpoint(path)
         try:
             config = Config(**checked(about["config"]))

@@ -292,10 +292,10 @@ def test_a_run_broken_off_at_any_stage_ends_with_the_same_bytes(stage, done, cal
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, stage, interrupted)
-        assert call("--out", tmp_path / "out") == 130
+        assert call("--out", tmp_path / "out", "--threads", "2") == 130
     shown = capsys.readouterr()
     command = shlex.split(shown.err.splitlines()[-1].partition("go on with: ")[2])
-    assert command[1:] == ["-m", "mdps_ref.run", "--resume", "--out", str(tmp_path / "out")]
+    assert command[1:] == ["-m", "mdps_ref.run", "--resume", "--out", str(tmp_path / "out"), "--threads", "2"]
     assert f"run folder: {tmp_path / 'out'}" in shown.out
     assert run.main(command[3:]) == 0
     assert results(tmp_path / "out") == results(done)
