@@ -10,7 +10,7 @@ from mdps_ref.data.images import map_at_image_size
 from mdps_ref.data.pixels import decode
 
 HEAT = "inferno"
-TOP = 16  # the upper end of the colour scale, in thresholds of the decision
+TOP = 6  # the upper end of the colour scale, in thresholds of the decision
 LONGEST = 2048  # pixels of the longer side
 
 
