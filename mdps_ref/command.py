@@ -53,9 +53,6 @@ def command_line(command, args):
     try:
         with speaking(args.level or "normal"), stopping_at_the_next_step():
             return exit_status(command, args)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush has somewhere to go
-        return 0
     except Interrupted as interrupted:
         _tell_how_to_go_on(args, str(interrupted))
         return interrupted.exit_status

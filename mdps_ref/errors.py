@@ -1,8 +1,10 @@
 """Errors caused by user input, and how the command line prints them."""
 
+import os
 import sys
 
 MOST_LISTED = 5
+LONGEST_SHOWN = 140  # characters of a name in a message
 
 
 class InputError(ValueError):
@@ -24,15 +26,37 @@ def exit_status(command, *arguments):
     Returns
     -------
     int
-        2 if the command raised an InputError or an OSError, whose message is then printed on standard error.
+        2 if the command raised an InputError or an OSError, whose message is then printed on standard error. 0 if the reader of
+        standard output has gone.
     """
     try:
         return command(*arguments) or 0
-    except BrokenPipeError:  # the reader of standard output has gone, which is no fault of the input
-        raise
+    except BrokenPipeError:  # the reader of standard output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush has somewhere to go
+        return 0
     except (InputError, OSError) as error:  # an OSError, too, names its file
         print(f"mdps_ref: {error}", file=sys.stderr)
         return 2
+
+
+def shown(text, most=LONGEST_SHOWN):
+    """Return a name or another text as one short line that a terminal prints as it stands.
+
+    Parameters
+    ----------
+    text : object
+        Text or path, which may hold any character.
+    most : int
+        The largest number of its characters.
+
+    Returns
+    -------
+    str
+        Control characters and the like are written as escapes. The middle of a long text is left out.
+    """
+    escape = {c: c.encode("unicode_escape", "surrogatepass").decode() for c in set(str(text)) if not c.isprintable()}
+    text = "".join(escape.get(c, c) for c in str(text))
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}"
 
 
 def check_arrays(arrays, wanted, optional=(), what="the weights do not fit the network"):

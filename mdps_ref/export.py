@@ -4,12 +4,12 @@ import argparse
 import pathlib
 import sys
 
-from mdps_ref.errors import InputError, exit_status
+from mdps_ref.errors import InputError, exit_status, shown
 from mdps_ref.job.config import make_config
 from mdps_ref.job.weights import MISMATCH, load_average, made_for
 from mdps_ref.nn.unet import check_weights
 from mdps_ref.released.names import to_released
-from mdps_ref.weights.checks import check_finite, shown
+from mdps_ref.weights.checks import check_finite
 from mdps_ref.weights.state_dict import write_state_dict
 
 

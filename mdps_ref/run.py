@@ -9,8 +9,8 @@ from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_running_flags, command_line, given_running_flags
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError
+from mdps_ref.job.choices import listing
 from mdps_ref.job.config import CHOICES, make_config
-from mdps_ref.job.listing import listing
 from mdps_ref.job.pipeline import end_run, run_job
 from mdps_ref.job.progress import stage
 from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, write_config

@@ -1,10 +1,36 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and tell which file could not be written."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Turn an OSError inside the block into an InputError that names the file being written."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: could not be written ({reason}); free space there or choose another folder") from error
+
+
+def digest(path):
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{shown(path)}: could not be read ({(error.strerror or str(error)).lower()}); replace or remove it") from error
 
 
 @contextlib.contextmanager
@@ -30,15 +56,13 @@ def whole_file(path):
     path = pathlib.Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path}: could not be written ({reason}); free space there or choose another folder") from error
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(part, path)
     finally:
         with contextlib.suppress(OSError):  # the file, or its folder, may not exist
             part.unlink()

@@ -2,8 +2,9 @@
 
 import pathlib
 
+from mdps_ref.errors import shown
+
 FIRST = 5  # names kept of each kind
-LONGEST = 140  # characters of a name in a message
 
 
 class Findings:
@@ -52,20 +53,3 @@ class Findings:
     def as_dict(self):
         """Return {kind: {"count": int, "first": names}}, for JSON."""
         return {kind: {"count": count, "first": list(self._names[kind])} for kind, count in self._counts.items()}
-
-
-def shown(name):
-    """Return a name as one short line that a terminal prints as it stands.
-
-    Parameters
-    ----------
-    name : object
-        Text or path, which may hold any character.
-
-    Returns
-    -------
-    str
-        Control characters and the like are written as escapes. Of a long name the end is kept.
-    """
-    name = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name))
-    return name if len(name) <= LONGEST else "..." + name[-LONGEST:]

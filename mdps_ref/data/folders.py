@@ -19,9 +19,9 @@ import dataclasses
 import pathlib
 
 from mdps_ref.backend import random_stream
-from mdps_ref.data.findings import Findings, shown
+from mdps_ref.data.findings import Findings
 from mdps_ref.data.layout import LAYOUTS, SUFFIXES, entries, image_files, is_image_name, layout_of, wrong_layout
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 
 GOOD = "good"
 

@@ -3,9 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from mdps_ref.data.findings import shown
 from mdps_ref.data.pixels import decode
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 
 SMALLEST_SIDE = 8
 FITS = ("stretch", "letterbox")
@@ -55,34 +54,6 @@ def _resized(plane, size):
     """A channel resized in float."""
     plane = plane if plane.mode == "F" else plane.convert("F")  # converting would copy
     return np.asarray(plane.resize(size, Image.Resampling.BICUBIC))
-
-
-def load_images(items, size, progress=iter, white=None, fit="stretch"):
-    """Read the images of several items.
-
-    Parameters
-    ----------
-    items : sequence of Item
-    size : int
-        Pixels a side.
-    progress : callable
-        Wraps the iteration over the items, as tqdm does.
-    white, fit
-        As in `load_image`.
-
-    Returns
-    -------
-    array, (N, size, size, 3) float32 in [-1, 1]
-
-    Raises
-    ------
-    InputError
-        As in `load_image`.
-    """
-    images = np.empty((len(items), size, size, 3), np.float32)
-    for image, item in zip(images, progress(items), strict=True):
-        image[:] = load_image(item.path, size, white, fit)
-    return images
 
 
 def fitted_box(own_size, size, fit):

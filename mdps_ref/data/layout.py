@@ -2,8 +2,7 @@
 
 import itertools
 
-from mdps_ref.data.findings import shown
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = {"mvtec": "good", "btad": "ok"}  # the name of the folder of good images

@@ -5,9 +5,9 @@ import dataclasses
 import pathlib
 import stat
 
-from mdps_ref.data.findings import Findings, shown
+from mdps_ref.data.findings import Findings
 from mdps_ref.data.layout import SUFFIXES, entries, is_category, is_image_name
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 
 
 @dataclasses.dataclass(frozen=True)

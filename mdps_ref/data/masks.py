@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from mdps_ref.data.findings import Findings, shown
+from mdps_ref.data.findings import Findings
 from mdps_ref.data.images import fitted_box
 from mdps_ref.data.pixels import decode
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 
 MANY_LEVELS = "mask of more than two levels, cut at half height"
 EMPTY = "mask without an anomalous pixel"

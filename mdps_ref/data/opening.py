@@ -10,8 +10,7 @@ import warnings
 from PIL import Image, features
 
 from mdps_ref.data import tiff
-from mdps_ref.data.findings import shown
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 READ = "not a PNG, JPEG, BMP, TIFF or WebP image"

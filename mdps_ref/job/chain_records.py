@@ -1,7 +1,10 @@
 """What one chain gave, kept on the disk an image at a time: a killed run goes on after the last whole batch, and memory stays small."""
 
+import functools
+
 import numpy as np
 
+from mdps_ref.data.images import centre_crop
 from mdps_ref.job.detect import images_at_once
 from mdps_ref.job.maps import Maps, centre
 from mdps_ref.job.records import Records
@@ -11,7 +14,7 @@ AT_ONCE = 64  # images that are read at once where all are needed in turn
 
 
 class ChainRecords:
-    """Keeps the Maps of one chain, as `detect.InMemory` does, in files. Their values of the judged centre are ready to be read.
+    """Keeps the Maps of one chain, as `maps.InMemory` does, in files. Their values of the judged centre are ready to be read.
 
     Parameters
     ----------
@@ -67,23 +70,22 @@ class ChainRecords:
     @property
     def score(self):
         """The score of each image, (N)."""
-        return self._column("score")
+        return self._values["score"]
 
     @property
     def difference(self):
         """The mean |x_0 - y| over each image's judged centre, (N)."""
-        return self._column("difference")
+        return self._values["difference"]
 
     @property
     def inside(self):
         """The mean |x_0 - y| under each image's true mask, (N); nan where that is empty or missing."""
-        return self._column("inside")
+        return self._values["inside"]
 
     def judged_anomaly(self):
         """Yield (start, maps): the anomaly maps of the judged centres, (n, side, side), of a few images at a time."""
-        low = (self._config.image_size - self._side) // 2
         for start in range(0, self.done, AT_ONCE):
-            yield start, self.anomaly(slice(start, start + AT_ONCE))[:, low : low + self._side, low : low + self._side]
+            yield start, centre_crop(self.anomaly(slice(start, start + AT_ONCE)), self._side)
 
     def shown_maps(self):
         """Return the Maps of the shown images, in the order of `shown`."""
@@ -93,9 +95,11 @@ class ChainRecords:
     def _shown_path(self, index):
         return self._folder / f"{self._name}-{index}.npz"
 
-    def _column(self, name):
-        parts = [self._records[start : start + AT_ONCE][name] for start in range(0, self.done, AT_ONCE)]
-        return np.concatenate(parts or [np.empty(0, np.float32)])
+    @functools.cached_property
+    def _values(self):
+        """The single numbers of every image, read once when the chain has ended."""
+        numbers = list(self._records.dtype.names[1:])
+        return np.concatenate([self._records[start : start + AT_ONCE][numbers] for start in range(0, self.done, AT_ONCE)])
 
 
 def _mean_inside(difference, truth):

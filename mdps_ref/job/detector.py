@@ -200,11 +200,11 @@ class Detector:
         if not path.is_file():
             raise InputError(f"{path}: no such detector; give the detector.npz of a run that has ended, or the run's folder")
         groups, about = load_checkpoint(path)
+        settings, thresholds = about.get("config"), about.get("detector")
+        if not (isinstance(settings, dict) and isinstance(thresholds, dict) and thresholds.keys() == set(THRESHOLDS)):
+            raise InputError(f"{path}: is no detector; give the detector.npz of a run that has ended, or the run's folder")
         try:
-            config = Config(**checked(about["config"]))
-            thresholds = {name: about["detector"][name] for name in THRESHOLDS}
-        except (KeyError, TypeError, AttributeError):
-            raise InputError(f"{path}: is no detector; give the detector.npz of a run that has ended, or the run's folder") from None
+            config = Config(**checked(settings))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         _check_thresholds(path, thresholds, config)

@@ -2,11 +2,11 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 
 import numpy as np
 
+from mdps_ref.data.files import digest
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.folders import read_category, split_held_out
 from mdps_ref.data.images import centre_crop, load_image
@@ -235,15 +235,7 @@ def digests(category):
     """Return the SHA-256 of every file of a category that a run uses, by its path in the category's folder."""
     items = (*category.train, *category.test)
     paths = [path for item in items for path in (item.path, item.mask_path) if path]
-    return {path.relative_to(category.root).as_posix(): _digest(path) for path in paths}
-
-
-def _digest(path):
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: could not be read ({(error.strerror or str(error)).lower()}); replace or remove it") from error
+    return {path.relative_to(category.root).as_posix(): digest(path) for path in paths}
 
 
 def judged_side(config, layout):

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 
+from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
 from mdps_ref.job.chain_records import ChainRecords
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
@@ -66,14 +67,12 @@ def run_job(config, folder, xp, resume=False):
         write_maps(folder / "maps" / config.category, images, detection.mdps, config)
         detector = Detector(weights, config, detection.mask_threshold, threshold, white=images.white)
         detector.save(folder / "detector.npz", {"category": config.category, "good images": len(images.held_out)})
-    low = (config.image_size - images.side) // 2
-    centre = slice(low, low + images.side)
     return Result(
         config=config,
         names=images.test_names,
         defects=images.defects,
         shown=shown,
-        images=images.test[np.array(shown)][:, centre, centre],
+        images=centre_crop(images.test[np.array(shown)], images.side),
         truths=[images.truths[i] for i in shown],
         chains=chains,
         mask_threshold=detection.mask_threshold,

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from mdps_ref.errors import InputError
+from mdps_ref.data.files import naming
 
 
 class Records:
@@ -31,7 +31,7 @@ class Records:
         self.path = pathlib.Path(path)
         self.dtype = np.dtype(dtype)
         self._row = np.dtype([("record", self.dtype), ("checksum", "<u4")])
-        with self._telling():
+        with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
             self._length = self._whole()
@@ -59,7 +59,7 @@ class Records:
         rows = np.zeros(len(records), self._row)
         rows["record"] = records
         rows["checksum"] = [_checksum(row) for row in rows["record"]]
-        with self._telling():
+        with naming(self.path):
             try:
                 with open(self.path, "ab") as handle:
                     handle.write(rows.tobytes())
@@ -71,11 +71,11 @@ class Records:
     def truncate(self, length):
         """Keep only the first `length` records."""
         self._length = min(self._length, length)
-        with self._telling():
+        with naming(self.path):
             os.truncate(self.path, self._length * self._row.itemsize)
 
     def _read(self, start, count):
-        with self._telling(), open(self.path, "rb") as handle:
+        with naming(self.path), open(self.path, "rb") as handle:
             handle.seek(start * self._row.itemsize)
             return np.frombuffer(handle.read(count * self._row.itemsize), self._row)["record"].copy()
 
@@ -89,24 +89,6 @@ class Records:
                     break
                 count += 1
         return count
-
-    def _telling(self):
-        return _Telling(self.path)
-
-
-class _Telling:
-    """A context in which an OSError becomes an InputError that names the file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, _):
-        if isinstance(error, OSError):
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"{self.path}: could not be written or read ({reason}); free space there or choose another folder") from error
 
 
 def _checksum(record):

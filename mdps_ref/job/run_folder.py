@@ -12,9 +12,8 @@ import shutil
 from PIL import Image
 
 from mdps_ref.data.files import whole_file, write_text
-from mdps_ref.data.findings import shown
 from mdps_ref.data.images import map_at_image_size
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 from mdps_ref.job.lock import held_lock
 from mdps_ref.scoring.metrics import exceeds
 
@@ -46,14 +45,19 @@ def claimed(out, resume, name):
     InputError
         If `out` holds files and is not to be resumed, is to be resumed and holds no run, or another process works in it.
     """
-    folder, made = (_new_folder(name), []) if out is None else _wanted_folder(out, resume)
+    folder, made = _new_folder(name) if out is None else _wanted_folder(out, resume)
     try:
         with held_lock(folder / LOCK, f"{folder}: another run is working in this folder; wait for it, or give another folder to --out"):
             check_run_folder(folder, resume)
-            yield folder
+            try:
+                yield folder
+            finally:
+                if not (folder / "config.json").is_file():
+                    _remove_leftovers(folder)
     finally:
-        if not (folder / "config.json").is_file():
-            _remove_leftovers(folder, made if out is not None else [folder])
+        for path in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
 
 
 @contextlib.contextmanager
@@ -66,8 +70,7 @@ def folder_for_scores(out, resume):
         If it holds files and is not to be resumed, or another process works in it.
     """
     folder = pathlib.Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder to --out")
+    _refuse_a_file(folder)
     if not resume and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"{folder}: already holds files; add --resume to go on there, or give another folder to --out")
     _make(folder, parents=True, exist_ok=True)
@@ -77,14 +80,18 @@ def folder_for_scores(out, resume):
 
 def check_run_folder(folder, resume):
     """Raise InputError if the folder holds files and is not to be resumed, or is to be resumed and holds no run."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder to --out")
+    _refuse_a_file(folder)
     if resume and not (folder / "config.json").is_file():
         raise InputError(f"{folder}: holds no run to resume (no config.json); leave --resume out to start one")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     others = {name for name in names - LEFTOVERS if not name.endswith(".part")}
     if others and not resume:
         raise InputError(f"{folder}: already holds files; add --resume to go on with that run, or give another folder to --out")
+
+
+def _refuse_a_file(folder):
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder to --out")
 
 
 def check_still_there(folder):
@@ -95,8 +102,6 @@ def check_still_there(folder):
 
 def _wanted_folder(out, resume):
     """Return the folder `out`, made if need be, and the folders that were made."""
-    if resume and out is None:
-        raise InputError("--resume needs --out FOLDER, the run folder to go on with")
     folder = pathlib.Path(out)
     check_run_folder(folder, resume)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -105,14 +110,14 @@ def _wanted_folder(out, resume):
 
 
 def _new_folder(name):
-    """Make and return runs/<name>, or runs/<name>-2, runs/<name>-3, ... : the first that does not exist."""
+    """Make runs/<name>, or runs/<name>-2, runs/<name>-3, ... : the first that does not exist. Return it, and the folders made."""
     _make(pathlib.Path("runs"), exist_ok=True)
     number = 1
     while True:
         folder = pathlib.Path("runs") / (name if number == 1 else f"{name}-{number}")
         try:
             _make(folder)
-            return folder
+            return folder, [folder]
         except FileExistsError:
             number += 1
 
@@ -128,14 +133,11 @@ def _make(folder, **how):
         raise InputError(f"{folder}: could not be made ({reason}); give another folder to --out") from error
 
 
-def _remove_leftovers(folder, made):
-    """Remove what a run without config.json left, and those of the made folders that are empty."""
+def _remove_leftovers(folder):
+    """Remove what a run without config.json left."""
     shutil.rmtree(folder / WORK, ignore_errors=True)
     with contextlib.suppress(OSError):
         (folder / "data.json").unlink(missing_ok=True)
-    for path in made:
-        with contextlib.suppress(OSError):  # it is not empty
-            path.rmdir()
 
 
 def write_config(folder, config):

@@ -7,10 +7,9 @@ import json
 
 import numpy as np
 
-from mdps_ref.data.findings import shown
 from mdps_ref.data.images import load_image
 from mdps_ref.data.pixels import image_size
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 from mdps_ref.job.detect import images_at_once
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, speaking

@@ -5,11 +5,11 @@ import pathlib
 import numpy as np
 
 from mdps_ref.backend import to_device
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 from mdps_ref.nn.unet import check_weights
 from mdps_ref.released.names import from_released
 from mdps_ref.weights.checkpoint import ABOUT, load_checkpoint
-from mdps_ref.weights.checks import check_finite, shown
+from mdps_ref.weights.checks import check_finite
 from mdps_ref.weights.state_dict import read_state_dict
 
 MISMATCH = 180  # characters of a message about arrays that do not fit

@@ -12,12 +12,12 @@ import numpy as np
 
 from mdps_ref.backend import array_module, to_device
 from mdps_ref.diffusion.schedule import alpha_bar
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features, mobilenet_layers
 from mdps_ref.nn.resnet import RESNETS, check_architecture, fold_resnet, resnet_features, resnet_layers
 from mdps_ref.nn.unet import unet
 from mdps_ref.scoring.difference import IMAGENET_DEVIATION
-from mdps_ref.weights.checks import check_finite, shown
+from mdps_ref.weights.checks import check_finite
 from mdps_ref.weights.npz import read_npz
 from mdps_ref.weights.state_dict import read_state_dict
 from mdps_ref.weights.stored_zip import StoredZip

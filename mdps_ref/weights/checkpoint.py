@@ -13,8 +13,8 @@ import re
 import zipfile
 
 from mdps_ref.data.files import whole_file
-from mdps_ref.errors import InputError
-from mdps_ref.weights.checks import shown, strict_json
+from mdps_ref.errors import InputError, shown
+from mdps_ref.weights.checks import strict_json
 from mdps_ref.weights.npz import npy, read_npz
 from mdps_ref.weights.stored_zip import StoredZip
 

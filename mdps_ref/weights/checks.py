@@ -1,23 +1,13 @@
-"""What every reader of weights checks: names, JSON and finite numbers. Also how a message shows what stands in a file."""
+"""What every reader of weights checks: names, JSON and finite numbers."""
 
+import collections
 import json
 
 import numpy as np
 
-from mdps_ref.errors import MOST_LISTED, InputError
+from mdps_ref.errors import MOST_LISTED, InputError, shown
 
 LONGEST_NAME = 200  # characters; the authors' longest name has 41
-
-
-def shown(text, most=60):
-    """Return text from a file as a message may show it: control characters escaped, the middle of a long text left out."""
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in _cut(str(text), most))
-    return _cut(printable, most)
-
-
-def _cut(text, most):
-    """Leave out the middle of a long text."""
-    return text if len(text) <= most else f"{text[: most - most // 4]} ... {text[-(most // 4) :]}"
 
 
 def listed(names):
@@ -68,13 +58,20 @@ def strict_json(text):
     ------
     ValueError or RecursionError
     """
-    return json.loads(text.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_number)
+    return json.loads(text.decode(), object_pairs_hook=without_repetition, parse_constant=_no_number)
 
 
-def _without_repetition(pairs):
-    """The dictionary of a JSON object, in which no name may stand twice."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("its JSON has a name twice")
+def without_repetition(pairs):
+    """Return the dictionary of a JSON object's pairs.
+
+    Raises
+    ------
+    ValueError
+        If a name stands twice.
+    """
+    counts = collections.Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        raise ValueError(f"it has a name twice: '{shown(counts.most_common(1)[0][0], 40)}'")
     return dict(pairs)
 
 

@@ -11,8 +11,7 @@ References: the comments in the standard library's `pickletools` define every in
 import pickle
 import struct
 
-from mdps_ref.errors import InputError
-from mdps_ref.weights.checks import shown
+from mdps_ref.errors import InputError, shown
 
 MOST_INSTRUCTIONS = 2**20  # enough for 40,000 tensors; a hostile instruction may take 300 bytes of memory
 LARGEST_KEY = 2**31  # smaller integers have hashes of their own

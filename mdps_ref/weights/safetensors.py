@@ -10,8 +10,8 @@ import math
 import os
 import struct
 
-from mdps_ref.errors import InputError
-from mdps_ref.weights.checks import shown, strict_json
+from mdps_ref.errors import InputError, shown
+from mdps_ref.weights.checks import strict_json
 from mdps_ref.weights.stored_tensor import Storage, StoredTensor, check_counts, layout_of, strides_of, to_array
 
 LONGEST_HEADER = 2**22  # bytes, enough for 30,000 tensors

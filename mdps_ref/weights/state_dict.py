@@ -3,8 +3,8 @@
 import pathlib
 
 from mdps_ref.data.files import whole_file
-from mdps_ref.errors import InputError
-from mdps_ref.weights.checks import check_names, shown
+from mdps_ref.errors import InputError, shown
+from mdps_ref.weights.checks import check_names
 from mdps_ref.weights.safetensors import read_safetensors
 from mdps_ref.weights.torch_stream import MAGIC, read_torch_stream
 from mdps_ref.weights.torch_zip import read_torch_zip, write_torch_zip

@@ -15,8 +15,7 @@ import io
 import pickle
 import zipfile
 
-from mdps_ref.errors import InputError
-from mdps_ref.weights.checks import shown
+from mdps_ref.errors import InputError, shown
 from mdps_ref.weights.pickle_machine import PickleMachine
 from mdps_ref.weights.stored_tensor import layout_of, strides_of
 from mdps_ref.weights.stored_zip import StoredZip

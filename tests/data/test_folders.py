@@ -206,7 +206,7 @@ def test_a_piece_of_mvtec_ad():
     leather = folders.read_category(SHARED, "mvtec_leather_subset")
     assert (len(leather.train), len(leather.test)) == (4, 15)
     assert {item.defect for item in leather.test} == {"color", "cut", "fold", "glue", "good", "poke"}
-    train = images.load_images(leather.train, 64)
+    train = np.stack([images.load_image(item.path, 64) for item in leather.train])
     assert train.shape == (4, 64, 64, 3) and -1 <= train.min() < train.max() <= 1
     for item in leather.test:
         assert item.is_anomalous == (item.mask_path is not None)

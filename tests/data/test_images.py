@@ -7,7 +7,7 @@ import pytest
 from helpers import cut, write_image
 from PIL import Image, ImageFile
 
-from mdps_ref.data import folders, images, masks, pixels
+from mdps_ref.data import images, masks, pixels
 
 
 def noise(*shape):
@@ -108,15 +108,6 @@ def test_smallest_side(tmp_path, fails_with):
     images.load_image(write_image(tmp_path / "ok.png", noise(8, 9)), 8)
     with fails_with("thin.png", "20 x 7", "8 x 8"):
         images.load_image(write_image(tmp_path / "thin.png", noise(7, 20)), 8)
-
-
-def test_load_images_is_load_image_for_each_item(tmp_path):
-    items = [folders.Item(write_image(tmp_path / f"{i}.png", noise(9, 9 + i)), f"test/good/{i}", "good", None) for i in range(3)]
-    seen = []
-    loaded = images.load_images(items, 16, progress=lambda items: (seen.append(item) or item for item in items))
-    assert loaded.shape == (3, 16, 16, 3) and loaded.dtype == np.float32 and seen == items
-    np.testing.assert_array_equal(loaded, [images.load_image(item.path, 16) for item in items])
-    assert images.load_images((), 16).shape == (0, 16, 16, 3)
 
 
 def test_a_tiff_with_a_broken_side_note_is_read_without_a_warning(tmp_path):

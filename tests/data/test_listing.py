@@ -6,7 +6,8 @@ import pytest
 from helpers import write_image
 
 from mdps_ref.data import folders, listing
-from mdps_ref.data.findings import Findings, shown
+from mdps_ref.data.findings import Findings
+from mdps_ref.errors import shown
 
 
 @pytest.fixture

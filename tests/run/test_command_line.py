@@ -74,12 +74,14 @@ def test_without_out_each_run_gets_a_new_folder_and_an_empty_one_may_be_run_in(t
 def test_a_folder_belongs_to_one_run_at_a_time_and_a_crash_frees_it(tmp_path, monkeypatch, fails_with):
     monkeypatch.chdir(tmp_path)
     with claimed("mine", False, "") as folder:
+        (folder / "work").mkdir()  # of a run that is still reading its images
         with fails_with("mine", "another run"), claimed("mine", False, ""):
             pass
+        assert (folder / "work").is_dir()
         with claimed(None, False, "nut") as first, claimed(None, False, "nut") as second:
             assert first != second
         (folder / "config.json").write_text("{}")
-    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert {path.name for path in folder.iterdir()} == {"config.json", "work"}
     (folder / LOCK).touch()  # as a crash leaves it
     with claimed("mine", True, ""):
         pass
