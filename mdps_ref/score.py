@@ -1,21 +1,21 @@
 """Score new images with a trained run, `python -m mdps_ref.score DETECTOR IMAGES... --out DIR`: no labels, no training images needed."""
 
 import argparse
-import contextlib
+import itertools
 import pathlib
 import shlex
 import sys
 
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_running_flags, command_line, given_running_flags
-from mdps_ref.data.files import whole_file
+from mdps_ref.data.files import digest, whole_file
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.listing import list_images
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, shown
 from mdps_ref.job.detect import images_at_once
-from mdps_ref.job.detector import Detector
+from mdps_ref.job.detector import Detector, detector_file
 from mdps_ref.job.progress import say
-from mdps_ref.job.run_folder import folder_for_scores
+from mdps_ref.job.run_folder import folder_for_scores, read_json, write_json
 from mdps_ref.job.scoring_session import RowFile, RowStream, keep_map, score_files
 from mdps_ref.kernels import fast
 from mdps_ref.report.overlay import overlay
@@ -59,23 +59,55 @@ def parser():
 
 
 def score(args):
-    """Score what the parsed `args` ask for."""
-    to_stream = args.out == "-"
-    if to_stream and (args.overlays or args.resume):
+    """Score what the parsed `args` ask for; return 1 if no image could be scored."""
+    if args.out == "-" and (args.overlays or args.resume):
         raise InputError("--out - writes rows alone; give a folder to --out for --overlays or --resume")
     detector = Detector.load(args.detector, find_backend(args.backend), args.feature_weights)
     images = listed(args)
-    with contextlib.nullcontext() if to_stream else folder_for_scores(args.out, args.resume), fast(args.threads):
-        if to_stream:
-            counts = _score(args, detector, images, RowStream(sys.stdout, args.json), lambda *_: None, 0)
-            say(_summary(counts, "standard output"))
-            return
-        out = pathlib.Path(args.out)
+    with fast(args.threads):
+        counts = _to_stream(args, detector, images) if args.out == "-" else _to_folder(args, detector, images)
+    return 0 if counts["scored"] else 1
+
+
+def _to_stream(args, detector, images):
+    """Write rows to standard output."""
+    counts = _count(args, score_files(detector, images, RowStream(sys.stdout, args.json)))
+    say(_summary(counts, detector, "standard output"))
+    return counts
+
+
+def _to_folder(args, detector, images):
+    """Write rows, maps and overlays into the folder --out."""
+    out = pathlib.Path(args.out)
+    with folder_for_scores(out, args.resume):
+        check_call(out, {"detector": digest(detector_file(args.detector)), "overlays": args.overlays, "json": args.json})
         table = RowFile(out / ("scores.jsonl" if args.json else "scores.csv"), args.json)
-        done = table.resume(images_at_once(detector.config), [image.name for image in images])
-        args.going_on = f"{sys.executable} -m mdps_ref.score {shlex.join(_again(args))}"
-        counts = _score(args, detector, images, table, _keep(out, detector, args.overlays), done)
-        print(_summary(counts, table.path) + (f"; {done} were there already" if done else ""), flush=True)
+        earlier = table.resume(images_at_once(detector.config), [image.name for image in images])
+        args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.score", *_again(args)])
+        rows = score_files(detector, images, table, _keep(out, detector, args.overlays), len(earlier))
+        counts = _count(args, itertools.chain(earlier, rows))
+        already = f" ({len(earlier)} of them were there already)" if earlier else ""
+        print(_summary(counts, detector, table.path) + already, flush=True)
+    return counts
+
+
+def check_call(out, call):
+    """Write what a call asks for into call.json, or compare it with what is there: --resume goes on with the same.
+
+    Raises
+    ------
+    InputError
+        If the folder was begun by another detector, or with or without --overlays or --json.
+    """
+    path = out / "call.json"
+    if not path.is_file():
+        write_json(path, call)
+        return
+    begun = read_json(path)
+    for name in call:
+        if begun.get(name) != call[name]:
+            with_what = "another detector" if name == "detector" else f"--{name}" if begun.get(name) else f"no --{name}"
+            raise InputError(f"{out}: was begun with {with_what}; go on with that, or give another folder to --out")
 
 
 def listed(args):
@@ -89,18 +121,18 @@ def listed(args):
     return images
 
 
-def _score(args, detector, images, table, keep, done):
-    """Score the images, and count the rows that were scored, flagged, unsure and left out."""
+def _count(args, rows):
+    """Count the rows that are scored, flagged, unsure and left out, and say which are left out."""
     counts = {"scored": 0, "flagged": 0, "unsure": 0, "left out": 0}
-    for row in score_files(detector, images, table, keep, done):
-        if row.left_out and args.strict:
-            raise InputError(f"--strict: {row.left_out}")
+    for row in rows:
+        if row.left_out:
+            say(f"left out: {shown(row.path)}: {row.left_out}")
+            if args.strict:
+                raise InputError(f"--strict: {shown(row.path)}: {row.left_out}")
         counts["scored"] += not row.left_out
         counts["left out"] += bool(row.left_out)
         counts["flagged"] += bool(row.flagged)
         counts["unsure"] += bool(row.unsure)
-        if row.left_out:
-            say(f"left out: {row.left_out}")
     return counts
 
 
@@ -126,8 +158,10 @@ def _again(args):
     return [args.detector, *args.images, "--out", args.out, "--resume", *flags, *values, *given_running_flags(args)]
 
 
-def _summary(counts, place):
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) + f": {place}"
+def _summary(counts, detector, place):
+    threshold = f" (score above {detector.decision_threshold:.4g})"
+    parts = [f"{count} {name}{threshold * (name == 'flagged')}" for name, count in counts.items()]
+    return f"{', '.join(parts)}: {place}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from mdps_ref.data.findings import Findings
 from mdps_ref.data.layout import SUFFIXES, entries, is_category, is_image_name
 from mdps_ref.errors import InputError, shown
 
+TABLES = ("scores.csv", "scores.jsonl")  # they mark a folder of results, whose maps and overlays are no photographs
+
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
@@ -31,8 +33,8 @@ def list_images(paths, findings=None):
     Parameters
     ----------
     paths : sequence of path-like
-        A file of any name is taken as an image. A folder is searched with all folders below. Of a category, in MVTec AD's or BTAD's
-        layout, the test images alone are listed.
+        A file of any name is taken as an image. A folder is searched with all folders below, except for folders of scores. Of a
+        category, in MVTec AD's or BTAD's layout, the test images alone are listed.
     findings : Findings, optional
         Takes note of what is not read.
 
@@ -59,7 +61,7 @@ def list_images(paths, findings=None):
     images = [image for group in groups for image in group]
     twice = [name for name, times in collections.Counter(image.name for image in images).items() if times > 1]
     if twice:
-        raise InputError(f"{shown(twice[0])}: is the name of two of the images; give each once, or give a folder above both")
+        raise InputError(f"{shown(twice[0])}: is given twice, or is the name of two images; give each once, or give a folder above both")
     if not images:
         places = ", ".join(shown(path) for path in paths) or "no path was given"
         raise InputError(f"{places}: no images there; give images or folders of images ({', '.join(SUFFIXES)})")
@@ -84,6 +86,9 @@ def _below(top, findings):
             findings.add("folder that a link leads to again, read once", folder)
             continue
         seen.add((about.st_dev, about.st_ino))
+        if folder != top and any((folder / name).is_file() for name in TABLES):
+            findings.add("folder of scores and their maps, not read", folder)
+            continue
         if is_category(folder):
             findings.add("folder of a category, of which the test images alone are read", folder)
             waiting.append(folder / "test")

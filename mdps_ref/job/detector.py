@@ -195,10 +195,7 @@ class Detector:
         InputError
             If the file is missing, was changed or cut, is no detector, or does not fit together.
         """
-        path = pathlib.Path(path)
-        path = path / "detector.npz" if path.is_dir() else path
-        if not path.is_file():
-            raise InputError(f"{path}: no such detector; give the detector.npz of a run that has ended, or the run's folder")
+        path = detector_file(path)
         groups, about = load_checkpoint(path)
         settings, thresholds = about.get("config"), about.get("detector")
         if not (isinstance(settings, dict) and isinstance(thresholds, dict) and thresholds.keys() == set(THRESHOLDS)):
@@ -212,6 +209,21 @@ class Detector:
         if feature_weights:
             config = dataclasses.replace(config, feature_weights=str(feature_weights))
         return cls({name: to_device(array, xp) for name, array in groups["ema"].items()}, config, **thresholds)
+
+
+def detector_file(path):
+    """Return the file of a detector: `path` itself, or detector.npz in the folder of a run.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path = pathlib.Path(path)
+    path = path / "detector.npz" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path}: no such detector; give the detector.npz of a run that has ended, or the run's folder")
+    return path
 
 
 THRESHOLDS = ("mask_threshold", "decision_threshold", "white")

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
 from mdps_ref.job.progress import progress, say
 from mdps_ref.job.records import Records
-from mdps_ref.job.run_folder import WORK, check_name, write_config, write_json
+from mdps_ref.job.run_folder import WORK, check_name, read_json, write_config, write_json
 
 SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
 
@@ -219,12 +218,9 @@ def check_data(folder, category):
     """
     path, found = folder / "data.json", digests(category)
     if not path.is_file():
-        write_json(path, {"files": found})
+        write_json(path, found)
         return
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: not readable as the list of the run's images ({type(error).__name__}); start a new run") from error
+    known = read_json(path)
     for name in sorted(known.keys() | found.keys()):
         if known.get(name) != found.get(name):
             change = "was added" if name not in known else "is missing" if name not in found else "was replaced"

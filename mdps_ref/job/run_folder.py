@@ -194,6 +194,23 @@ def write_map(path, anomaly, own_size, fit):
         image.save(handle, format="TIFF")
 
 
+def read_json(path):
+    """Read a JSON object that `write_json` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: could not be read ({type(error).__name__}); restore it, or begin anew in another folder") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no JSON object; restore it, or begin anew in another folder")
+    return content
+
+
 def write_json(path, content):
     """Write `content` as readable JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")

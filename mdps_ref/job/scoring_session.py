@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 
+from mdps_ref.data.files import naming
 from mdps_ref.data.images import load_image
 from mdps_ref.data.pixels import image_size
 from mdps_ref.errors import InputError, shown
@@ -15,7 +16,7 @@ from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, speaking
 from mdps_ref.job.run_folder import cell, check_name, write_map
 
-COLUMNS = ("path", "score", "flagged", "unsure", "left_out")
+HEAD = "path,score,flagged,unsure,left_out\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,39 +41,62 @@ class Row:
     unsure: bool | None = None
     left_out: str = ""
 
-    def as_csv(self):
-        """Return the row as a line of CSV, without a line break inside."""
-        line = io.StringIO()
-        score = "" if self.score is None else f"{self.score:.8g}"
-        cells = (cell(shown(self.path)), score, _digit(self.flagged), _digit(self.unsure), cell(self.left_out))
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        return line.getvalue()
+    @property
+    def label(self):
+        """The path as a table shows it: on one line, and no formula for a spreadsheet."""
+        return cell(shown(self.path))
 
-    def as_json(self):
-        """Return the row as a line of JSON."""
-        return json.dumps(dataclasses.asdict(self)) + "\n"
+
+def lines_of(rows, as_json):
+    """Write rows, a line each: JSON, or CSV."""
+    if as_json:
+        return "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        score = "" if row.score is None else f"{row.score:.8g}"
+        table.writerow([row.label, score, _digit(row.flagged), _digit(row.unsure), cell(row.left_out)])
+    return text.getvalue()
 
 
 def _digit(decision):
     return "" if decision is None else str(int(decision))
 
 
+class RowStream:
+    """Rows on a stream, such as standard output.
+
+    Parameters
+    ----------
+    stream : text file
+    as_json : bool
+        Lines of JSON; otherwise CSV, which begins with the names of its columns.
+    """
+
+    def __init__(self, stream, as_json):
+        self._stream, self._as_json = stream, as_json
+        stream.write("" if as_json else HEAD)
+
+    def append(self, rows):
+        """Write rows, and flush."""
+        self._stream.write(lines_of(rows, self._as_json))
+        self._stream.flush()
+
+
 class RowFile:
-    """A table on the disk, a line a row, that grows as rows are done; or rows on standard output.
+    """Rows in a file that grows as they are done, in the form of a RowStream.
 
     Parameters
     ----------
     path : Path
     as_json : bool
-        Lines of JSON; otherwise CSV, which begins with the names of its columns.
     """
 
     def __init__(self, path, as_json):
         self.path, self._as_json = path, as_json
-        self._head = "" if as_json else ",".join(COLUMNS) + "\n"
 
     def resume(self, batch, names):
-        """Keep the rows of whole batches, and return how many images they are of.
+        """Keep the rows of whole batches, so that the next batch is made up as in an unbroken run.
 
         Parameters
         ----------
@@ -81,50 +105,48 @@ class RowFile:
         names : list of str
             The names of all images.
 
+        Returns
+        -------
+        list of Row
+            Those that are kept.
+
         Raises
         ------
         InputError
             If a row is of another image than the one in its place.
         """
-        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
-        head = [self._head.encode().rstrip(b"\n")] if self._head else []
-        lines = lines[len(head) :] if lines[: len(head)] == head else []
-        for line, name in zip(lines, names, strict=False):
-            if not line.startswith(self._beginning(name)):
-                raise InputError(f"{self.path}: its rows are of other images, from {shown(name)} on; give another folder to --out")
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        lines = content.decode(errors="replace").split("\n")[:-1]  # a kill may have torn the last line
+        head = [] if self._as_json else [HEAD.rstrip("\n")]
+        lines = lines[len(head) :]
         done = len(lines) if len(lines) == len(names) else len(lines) // batch * batch
-        self._write("wb", b"".join(line + b"\n" for line in (*head, *lines[:done])))
-        return done
+        rows = [self._parsed(line) for line in lines[:done]]
+        for row, name in zip(rows, names, strict=False):
+            if row.path != (name if self._as_json else Row(name).label):
+                raise InputError(f"{self.path}: its rows are of other images, from {shown(name)} on; give another folder to --out")
+        if len(names) < done:
+            raise InputError(f"{self.path}: has rows of {done} images, and {len(names)} are given; give another folder to --out")
+        kept = "".join(line + "\n" for line in (*head, *lines[:done])).encode()
+        with naming(self.path), open(self.path, "ab") as handle:
+            whole = content.startswith(kept)
+            handle.truncate(len(kept) if whole else 0)
+            handle.write(b"" if whole else kept)
+        return rows
 
-    def _beginning(self, name):
-        row = Row(name)
-        return (row.as_json().split('", "score"')[0] if self._as_json else row.as_csv().rpartition(",,,,")[0]).encode()
+    def _parsed(self, line):
+        """The Row in a line; InputError if there is none."""
+        try:
+            if self._as_json:
+                return Row(**json.loads(line))
+            path, score, flagged, unsure, left_out = next(csv.reader([line]))
+            return Row(path, float(score) if score else None, flagged == "1", unsure == "1", left_out)
+        except (TypeError, ValueError, StopIteration):
+            raise InputError(f"{self.path}: holds lines that are no rows of scores; give another folder to --out") from None
 
     def append(self, rows):
         """Append rows. A kill after this returns does not lose them."""
-        self._write("ab", "".join(row.as_json() if self._as_json else row.as_csv() for row in rows).encode())
-
-    def _write(self, mode, content):
-        try:
-            with open(self.path, mode) as handle:
-                handle.write(content)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise InputError(f"{self.path}: could not be written ({reason}); free space there or choose another folder") from error
-
-
-class RowStream(RowFile):
-    """Rows on a stream, such as standard output."""
-
-    def __init__(self, stream, as_json):
-        super().__init__(None, as_json)
-        self._stream = stream
-        self._stream.write(self._head)
-
-    def append(self, rows):
-        """Write rows, and flush."""
-        self._stream.write("".join(row.as_json() if self._as_json else row.as_csv() for row in rows))
-        self._stream.flush()
+        with naming(self.path), open(self.path, "ab") as handle:
+            handle.write(lines_of(rows, self._as_json).encode())
 
 
 def score_files(detector, images, table, keep=lambda image, scores, i: None, done=0):
@@ -134,8 +156,8 @@ def score_files(detector, images, table, keep=lambda image, scores, i: None, don
     ----------
     detector : Detector
     images : list of Listed
-        As `data.folders.list_images` gives them.
-    table : RowFile
+        As `data.listing.list_images` gives them.
+    table : RowFile or RowStream
     keep : callable
         keep(image, scores, i) keeps what is wanted beside the row of an image: entry i of these Scores. It is called before the row
         is written, so that a row means that all is there.
@@ -172,7 +194,8 @@ def _score_batch(detector, images, keep):
             check_name(image.path)
             loaded.append((image, load_image(image.path, detector.config.image_size, detector.white, detector.config.fit)))
         except InputError as error:
-            rows[image.name] = Row(image.name, left_out=shown(error))
+            reason = str(error).removeprefix(f"{shown(image.path)}: ")  # the row names the image
+            rows[image.name] = Row(image.name, left_out=shown(reason))
     if loaded:
         with speaking("quiet"):  # its chains are too short to tell of
             scores = detector.score(np.stack([pixels for _, pixels in loaded]), [image.name for image, _ in loaded])

@@ -125,7 +125,7 @@ def test_images_of_one_name_get_the_name_of_their_folder(tmp_path, fails_with):
         write_image(tmp_path / name)
     assert names([tmp_path / "one", tmp_path / "two/0.png", tmp_path / "three"]) == ["one/0.png", "two/0.png", "1.png"]
     for again in ("one", "one/0.png", "deep/one"):
-        with fails_with("one/0.png", "two of the images"):
+        with fails_with("one/0.png", "given twice"):
             names([tmp_path / "one", tmp_path / again])
 
 

@@ -1,6 +1,7 @@
 """`python -m mdps_ref.score`: every image has its row, as it is done; a broken call goes on; it finds what the detector finds."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -144,6 +145,45 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(arguments, parts, done, pho
     told = capsys.readouterr()
     assert told.out == "" and told.err.count("\n") == 1 and [part for part in parts if part not in told.err] == []
     assert not (tmp_path / "out").exists() and not os.path.exists(photographs / "scores.csv")
+
+
+@pytest.mark.parametrize("left", [b"", b"path,sco", b"path,score,flagged,unsure,left_out\n"], ids=["nothing", "half a head", "the head"])
+def test_a_table_torn_before_its_first_row_begins_anew(left, done, photographs, scored, tmp_path):
+    whole = scored("out")
+    (tmp_path / "out/scores.csv").write_bytes(left)
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 0
+    assert (tmp_path / "out/scores.csv").read_bytes() == whole["scores.csv"]
+
+
+@pytest.mark.parametrize("flags", [["--overlays"], ["--json"]], ids=str)
+def test_a_folder_is_gone_on_with_as_it_was_begun(flags, done, photographs, scored, tmp_path, contents, capsys):
+    before = scored("out")
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume", *flags]) == 2
+    assert f"begun with no {flags[0]}" in capsys.readouterr().err
+    shutil.copytree(done, tmp_path / "other")
+    detector = dataclasses.replace(Detector.load(done), decision_threshold=7.0)
+    detector.save(tmp_path / "other/detector.npz", {})
+    assert score.main([str(tmp_path / "other"), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 2
+    assert "another detector" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+
+
+def test_the_totals_are_of_the_whole_table_and_tell_the_threshold(done, photographs, scored, tmp_path, capsys):
+    scored("out")
+    first = capsys.readouterr().out.strip()
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 0
+    assert capsys.readouterr().out.startswith(first + " (") and f"{Detector.load(done).decision_threshold:.4g}" in first
+
+
+def test_results_among_the_photographs_are_not_scored(done, photographs, tmp_path, capsys):
+    for name in ("first", "second"):
+        assert score.main([str(done), str(photographs), "--out", str(photographs / name), "--overlays"]) == 0
+    assert len(rows_of((photographs / "first/scores.csv").read_bytes())) == len(rows_of((photographs / "second/scores.csv").read_bytes()))
+    assert "folder of scores" in capsys.readouterr().err
+
+
+def test_the_status_is_1_if_no_image_could_be_scored(done, photographs, tmp_path):
+    assert score.main([str(done), str(photographs / "dent/000.png"), "--out", str(tmp_path / "out")]) == 1
 
 
 def test_rows_of_other_images_are_not_gone_on_with(done, photographs, scored, tmp_path, capsys):
