@@ -11,6 +11,7 @@ import pytest
 from helpers import cut
 
 from mdps_ref import run
+from mdps_ref.job import run_folder
 from mdps_ref.job.run_folder import LOCK, claimed
 
 
@@ -84,6 +85,18 @@ def test_a_folder_belongs_to_one_run_at_a_time_and_a_crash_frees_it(tmp_path, mo
     assert {path.name for path in folder.iterdir()} == {"config.json", "work"}
     (folder / LOCK).touch()  # as a crash leaves it
     with claimed("mine", True, ""):
+        pass
+
+
+def test_a_folder_that_another_run_filled_before_the_lock_was_held_is_refused(tmp_path, monkeypatch, fails_with):
+    hold = run_folder.held_lock
+
+    def late(path, taken):
+        (path.parent / "config.json").write_text("{}")  # the other run has come and gone
+        return hold(path, taken)
+
+    monkeypatch.setattr(run_folder, "held_lock", late)
+    with fails_with("already holds files"), claimed(tmp_path / "mine", False, ""):
         pass
 
 

@@ -13,9 +13,11 @@ from PIL import Image
 
 from mdps_ref import score
 from mdps_ref.data.images import load_image
+from mdps_ref.data.listing import list_images
 from mdps_ref.job import scoring_session
 from mdps_ref.job.detector import Detector
 from mdps_ref.job.interrupt import Interrupted
+from mdps_ref.job.scoring_session import Row, RowFile, score_files
 from mdps_ref.report.overlay import heat_top, overlay
 
 
@@ -153,6 +155,24 @@ def test_a_table_torn_before_its_first_row_begins_anew(left, done, photographs, 
     (tmp_path / "out/scores.csv").write_bytes(left)
     assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 0
     assert (tmp_path / "out/scores.csv").read_bytes() == whole["scores.csv"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("there, images, kept", [(5, 6, 4), (6, 6, 6), (5, 5, 5), (1, 6, 0)])
+def test_only_the_rows_of_whole_batches_are_kept(there, images, kept, as_json, tmp_path):
+    names, table = [f"{i}.png" for i in range(images)], RowFile(tmp_path / "table", as_json)
+    table.resume(2, names)
+    rows = [Row(name, 0.5, True, False) for name in names]
+    table.append(rows[:there])
+    assert table.resume(2, names) == rows[:kept]
+    table.append(rows[kept:])
+    assert table.resume(2, names) == rows
+
+
+def test_a_row_is_told_once_it_is_in_the_table(done, photographs, tmp_path):
+    table = RowFile(tmp_path / "table", True)
+    told = next(iter(score_files(Detector.load(done), list_images([photographs]), table)))
+    assert json.loads(table.path.read_text().splitlines()[0])["path"] == told.path
 
 
 @pytest.mark.parametrize("flags", [["--overlays"], ["--json"]], ids=str)
