@@ -132,9 +132,9 @@ def images(arrays, titles=(), *, columns=None, labels=(), vmax=None, signed=Fals
 
 
 def heat_maps(maps, titles=(), vmax=None, *, signed=False, columns=None, labels=(), scale_label="", outline=None, width=WIDTH):
-    """Show maps (H, W) on one colour scale with its bar: from 0 to `vmax`, or from -vmax to vmax if `signed`; vmax is the largest by default.
+    """Show maps (H, W) on one colour scale with its bar: from 0 to `vmax`, or from -vmax to vmax if `signed`.
 
-    The other parameters and the result are those of `images`.
+    Without `vmax` it is the largest value. The other parameters and the result are those of `images`.
     """
     arrays = [None if values is None else Heat(values) for values in maps]
     more = {"columns": columns, "labels": labels, "scale_label": scale_label, "outline": outline, "width": width}
