@@ -120,8 +120,17 @@ def paired_difference(one, other, counts, level=0.95):
     -------
     Interval
         A method is better beyond chance, at this level, if the interval does not hold 0.
+
+    Notes
+    -----
+    A difference of less than 1e-12 of the values is rounding, and counts as 0: two perfect methods do not differ.
     """
-    return interval(lambda counts: one(counts) - other(counts), counts, level)
+
+    def difference(counts):
+        a, b = one(counts), other(counts)
+        return np.where(abs(a - b) <= 1e-12 * np.maximum(abs(a), abs(b)), 0.0, a - b)
+
+    return interval(difference, counts, level)
 
 
 def by_repeating(metric, labels, scores):
@@ -227,14 +236,14 @@ class Tally:
     def average_precision_error(self, counts):
         """Return by how much `average_precision` may be off for each resample, (R).
 
-        In a mixed bin no order of its entries has a higher precision than after all anomalous ones and no normal one, or a lower
-        precision than after all normal ones and no anomalous one.
+        At an anomalous entry of a mixed bin precision is highest if all anomalous entries of the bin come first and this is the last of
+        them. It is lowest if all normal entries come first and this is the first anomalous one.
         """
         found, false = counts @ self.anomalous, counts @ self.normal
         true_positives, false_positives = found.cumsum(axis=1), false.cumsum(axis=1)
         before, false_before = true_positives - found, false_positives - false
         highest = true_positives / np.maximum(true_positives + false_before, 1)
-        lowest = before / np.maximum(before + false_positives, 1)
+        lowest = (before + 1) / (before + 1 + false_positives)
         return (_shares(found, true_positives[:, -1:]) * (highest - lowest) * self.mixed).sum(axis=1)
 
     def _rectangles(self, x, y, limit):

@@ -197,6 +197,13 @@ def test_a_method_does_not_differ_from_itself_and_a_shift_of_all_is_certain():
     np.testing.assert_allclose(paired_difference(mean_of(values + 0.3), mean_of(values), counts), 0.3, rtol=1e-9)
 
 
+def test_what_differs_by_rounding_does_not_differ():
+    counts = resampled(IMAGES, 50)
+    assert paired_difference(lambda counts: np.full(len(counts), 1 - 2e-16), lambda counts: np.ones(len(counts)), counts) == (0, 0, 0)
+    small = paired_difference(lambda counts: np.full(len(counts), 2e-9), lambda counts: np.full(len(counts), 1e-9), counts)
+    np.testing.assert_allclose(small, 1e-9, rtol=1e-9)
+
+
 def test_a_paired_interval_is_narrower_for_methods_that_find_the_same_images_hard():
     masks, maps = masks_and_maps()
     better, counts = tally(masks, maps + np.float32(0.4) * masks), resampled(IMAGES, 300)
