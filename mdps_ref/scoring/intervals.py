@@ -107,7 +107,7 @@ def interval(statistic, counts, level=0.95):
 def paired_difference(one, other, counts, level=0.95):
     """Percentile interval of one statistic minus another one, both on the same resamples.
 
-    Images that are hard for both methods then move both values alike, so this interval is narrower than the two intervals suggest.
+    Images that are hard for both methods then move both values alike, so this interval is mostly narrower than the two intervals suggest.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def paired_difference(one, other, counts, level=0.95):
     Returns
     -------
     Interval
-        A method is better beyond chance, at this level, if the interval does not hold 0.
+        `one` is higher beyond chance, at this level, if the interval lies above 0, and lower if the interval lies below 0.
 
     Notes
     -----
