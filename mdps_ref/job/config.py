@@ -90,9 +90,12 @@ class Config:
     features : str
         The features that are compared: "unet", the noise predictor's own, or a name in `scoring.features.EXTRACTORS`.
     feature_weights : str
-        The extractor's file of weights; "" for the usual file in the folder weights.
+        The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
     feature_layers : str
         The extractor's layers, commas between; "" for the usual ones.
+    feature_size : int or None
+        Side, in pixels, to which images are enlarged before the extractor sees them. None leaves them as they are: the usual layers of
+        64 x 64 pixels have 8 x 8 and 4 x 4. Twice the side takes four times the time of the features.
     feature_timestep : int
         The timestep at which the noise predictor's own features are taken.
     pixel_weight : float
@@ -148,6 +151,7 @@ class Config:
     features: str = "unet"
     feature_weights: str = ""
     feature_layers: str = ""
+    feature_size: int | None = None
     feature_timestep: int = 5
     pixel_weight: float = 0.5
     blur: float = 1 / 64
@@ -179,11 +183,15 @@ class Config:
     def _check_features(self):
         """Raise InputError for settings of features and scores that would be ignored, or say nothing."""
         if self.features == "unet":
-            for name in ("feature_weights", "feature_layers"):
+            for name in ("feature_weights", "feature_layers", "feature_size"):
                 if getattr(self, name):
                     raise InputError(
                         f"{name} is {getattr(self, name)!r}, but features 'unet' has no such choice; leave it out, or set features"
                     )
+        if self.feature_size is not None and self.feature_size < self.image_size:
+            raise InputError(
+                f"feature_size is {self.feature_size}, which is less than image_size {self.image_size}; leave it out, or enlarge by it"
+            )
         if self.image_score == "softmax_top_500" and self.image_size**2 <= 500:
             raise InputError(
                 f"image_score 'softmax_top_500' is 1 for every image of {self.image_size} x {self.image_size} pixels; choose another, "
@@ -231,6 +239,7 @@ RANGES = {
     "mask_threshold": (0.0, 1e6),
     "mask_lambda": (0.0, 1.0),
     "pixel_weight": (0.0, 1000.0),
+    "feature_size": (8, 1024),
     "feature_timestep": (0, 999),
     "blur": (0.0, 0.25),
     "false_positive_rate": (0.0, 1.0),

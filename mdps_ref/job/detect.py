@@ -63,7 +63,9 @@ class Model:
 
 def make_extractor(config, xp):
     """Load the feature extractor that `config` names; return None for the noise predictor's own features."""
-    return None if config.features == "unet" else make_features(config.features, config.feature_weights, config.feature_layers, xp)
+    if config.features == "unet":
+        return None
+    return make_features(config.features, config.feature_weights, config.feature_layers, xp, config.feature_size)
 
 
 def make_model(weights, config, extractor=None):

