@@ -1,4 +1,4 @@
-"""From a wrong result to a sentence: no result, an error, a wrong shape, a known mistake, the sign, a factor, or else the oracle's words."""
+"""From a wrong result to a sentence: an error, a wrong shape, a known mistake, the sign, a factor, or else the oracle's words."""
 
 import copy
 import warnings
@@ -38,7 +38,8 @@ def diagnose(exercise, function):
 
 def named(function):
     """Return the name of a reader's function, for a sentence."""
-    return getattr(function, "__name__", None) or type(function).__name__
+    name = getattr(function, "__name__", type(function).__name__)
+    return "your function" if name == "<lambda>" else name
 
 
 def _call(exercise, function, case):

@@ -190,7 +190,9 @@ EXERCISES = {
             "Take the mean over the channels, not their sum.": lambda x, y: _scaled(x, y).sum(axis=-1),
             "The differences are squared; their absolute values are asked for.": lambda x, y: (_scaled(x, y) ** 2).mean(axis=-1),
             "The absolute value is missing, so channels cancel.": lambda x, y: ((x - y) / (2 * DEVIATION)).mean(axis=-1),
-            "Take the absolute value before the mean over the channels, not after.": lambda x, y: abs(((x - y) / (2 * DEVIATION)).mean(axis=-1)),
+            "Take the absolute value before the mean over the channels, not after.": lambda x, y: abs(
+                ((x - y) / (2 * DEVIATION)).mean(axis=-1)
+            ),
             "The channels are still there: take their mean.": _scaled,
         },
     ),
@@ -233,12 +235,12 @@ EXERCISES = {
             "Take the maxima image by image, not over the whole batch.": lambda i, f, w: f + w * f.max() / i.max() * i,
             "The pixel map is not scaled to the feature map: the factor max(features) / max(pixels) is missing.": lambda i, f, w: f + w * i,
             "The pixel weight is missing.": lambda i, f, w: f + f.max((1, 2), keepdims=True) / i.max((1, 2), keepdims=True) * i,
-            "The ratio of the maxima is upside down.": lambda i, f, w: f + w * i.max((1, 2), keepdims=True) / f.max((1, 2), keepdims=True) * i,
+            "The ratio of the maxima is upside down.": lambda i, f, w: (
+                f + w * i.max((1, 2), keepdims=True) / f.max((1, 2), keepdims=True) * i
+            ),
             "The feature map itself is missing.": lambda i, f, w: w * f.max((1, 2), keepdims=True) / i.max((1, 2), keepdims=True) * i,
             "A pixel map of zeros must add nothing: do not divide by its maximum 0.": (
-                lambda i, f, w: f + w * f.max((1, 2), keepdims=True) * i / i.max((1, 2), keepdims=True)
-                if i.max() > 0
-                else f * math.nan
+                lambda i, f, w: f + w * f.max((1, 2), keepdims=True) * i / i.max((1, 2), keepdims=True) if i.max() > 0 else f * math.nan
             ),
         },
     ),
@@ -265,9 +267,9 @@ EXERCISES = {
         softmax_in_loops,
         [(MAPS[0], 5)],
         {
-            "The softmax runs over the whole batch; each image has its own.": lambda maps, k: (
-                _highest(np.exp(_flat(maps)) / np.exp(maps).sum(), k).sum(axis=1)
-            ),
+            "The softmax runs over the whole batch; each image has its own.": lambda maps, k: _highest(
+                np.exp(_flat(maps)) / np.exp(maps).sum(), k
+            ).sum(axis=1),
             "Those are the k smallest entries.": lambda maps, k: np.sort(_shares(maps), axis=1)[:, :k].sum(axis=1),
             "That is the mean of the k largest; their sum is asked for.": lambda maps, k: _highest(_shares(maps), k).mean(axis=1),
             "The softmax is missing.": lambda maps, k: _highest(_flat(maps), k).sum(axis=1),
@@ -317,7 +319,10 @@ EXERCISES = {
                 maps.mean(axis=1),
                 abs(maps - maps.mean(axis=1, keepdims=True)).mean(axis=1),
             ),
-            "That is the spread of the mean; do not divide by sqrt(n).": lambda maps: (maps.mean(axis=1), maps.std(axis=1) / maps.shape[1] ** 0.5),
+            "That is the spread of the mean; do not divide by sqrt(n).": lambda maps: (
+                maps.mean(axis=1),
+                maps.std(axis=1) / maps.shape[1] ** 0.5,
+            ),
         },
     ),
 }

@@ -3,10 +3,11 @@
 import difflib
 
 from mdps_ref.autograd.check import check_pullback
-from mdps_ref.check import maps, metrics, noise, posterior, pullbacks
+from mdps_ref.check import chain, guidance, maps, metrics, noise, posterior, pullbacks, reverse
 from mdps_ref.check.diagnosis import diagnose, named
 
-EXERCISES = {**noise.EXERCISES, **posterior.EXERCISES, **maps.EXERCISES, **metrics.EXERCISES, **pullbacks.EXERCISES}
+ROOMS = (noise, reverse, posterior, guidance, chain, maps, metrics, pullbacks)  # E01 to E24, then primitives
+EXERCISES = {name: exercise for room in ROOMS for name, exercise in room.EXERCISES.items()}
 
 
 def exercises():
