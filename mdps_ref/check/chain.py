@@ -96,6 +96,12 @@ def _mixed(rule):
     return lambda f, y, m: lambda x, t: rule(m, f(x, t), (x - alpha_bar(t) ** 0.5 * y) / (1 - alpha_bar(t)) ** 0.5)
 
 
+def _applied(f, denoise, y, mask, x_t, t):
+    """The noise by the denoiser that f makes; None if it makes none."""
+    made = f(denoise, y, mask)
+    return None if made is None else made(x_t, t)
+
+
 EXERCISES = {
     "E13": Exercise(
         "denoise, y, mask",
@@ -111,7 +117,7 @@ EXERCISES = {
             "Normal pixels have no noise of their own: add (1 - m) times that of E12.": _mixed(lambda m, inside, outside: m * inside),
             "The noise of normal pixels lacks its factor 1 - m.": _mixed(lambda m, inside, outside: m * inside + outside),
         },
-        apply=lambda f, d, y, m, x_t, t: f(d, y, m)(x_t, t),
+        apply=_applied,
     ),
     "E13 chain": Exercise(
         "denoise, y, mask, start, timesteps, draw",

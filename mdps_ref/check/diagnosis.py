@@ -50,7 +50,7 @@ def _call(exercise, function, case):
         try:
             result = exercise.apply(function, *arguments)
         except Exception as error:
-            return None, f"{named(function)}({exercise.takes}) raised {type(error).__name__}: {_one_line(error)}"
+            return None, f"Calling {named(function)}({exercise.takes}) raised {type(error).__name__}: {_one_line(error)}"
     if result is None:
         return None, f"{named(function)} returned None. Write its body, end it with `return ...`, and run this cell again."
     changed = [name for name, a, b in zip(exercise.names, arguments, case, strict=False) if not _same(a, b)]
@@ -111,7 +111,7 @@ def _oracles_words(exercise, function):
         try:
             exercise.oracle(function)
         except AssertionError as error:
-            return f"It is not {exercise.gives}. {_one_line(error)}."
+            return f"It is not {exercise.gives}. This test fails: {_one_line(error)}."
         except Exception as error:
             return f"On other inputs {named(function)} raised {type(error).__name__}: {_one_line(error)}"
     return None
