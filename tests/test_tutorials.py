@@ -1,19 +1,74 @@
-"""Every tutorial runs from a fresh kernel without an error, and is committed executed. The gate limits its CPU time too."""
+"""The book: each notebook runs afresh, is committed executed, is built like the others, and states the equations as the registry does."""
 
+import ast
+import importlib.util
 import os
 import pathlib
+import re
 
 import nbclient
 import nbformat
 import pytest
 
-FOLDER = pathlib.Path(__file__).parents[1] / "tutorials"
+from mdps_ref.check import exercises
+
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDER = ROOT / "tutorials"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LIMIT = float(os.environ.get("TUTORIAL_CPU_SECONDS", "inf"))  # .ci/run sets it
+LONGEST_CELL, LARGEST_FILE = 20, 1_000_000  # lines, bytes
+TAUGHT = ["autograd", "kernels", "nn", "diffusion", "posterior", "scoring"]
+OPENING = ["What you will do", "What you will learn", "What you need", "Minutes"]
+CLOSING = ["In short", "Try it", "Go further", "Sources"]
+HOME = {  # the notebook that has to state an equation; another may, too
+    "04": ["E01", "E03"],
+    "05": ["E04"],
+    "06": ["E02", "E05", "E06", "E07"],
+    "07": ["E08", "E09"],
+    "08": ["E10", "E11"],
+    "09": ["E12", "E13", "E14", "E20"],
+    "11": ["E15", "E16", "E17", "E18"],
+    "12": ["E19", "E21", "E22", "E23", "E24"],
+}
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path, kind=None):
+    """The cells of a notebook, of one kind or of all."""
+    return [cell for cell in nbformat.read(path, as_version=4).cells if kind in (None, cell.cell_type)]
+
+
+def claims(path):
+    """(id, text) of each cell that states an equation under the heading `### E07 · ...`."""
+    for cell in cells(path, "markdown"):
+        for part in re.split(r"^(?=#{1,6} )", cell.source, flags=re.MULTILINE):
+            for equation in re.findall(r"^#{2,4} (E\d\d) · ", part):
+                yield equation, part
+
+
+def registry():
+    """The LaTeX of each equation."""
+    spec = importlib.util.spec_from_file_location("equations", FOLDER / "equations.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.LATEX
+
+
+def squeezed(latex):
+    """LaTeX without what changes only its spacing and its lines."""
+    return re.sub(r"\s|&|\\[,;!]|\\q?quad", "", latex)
+
+
+def public_functions():
+    """The names of the functions and classes that the book is about."""
+    for path in [path for room in TAUGHT for path in (ROOT / "mdps_ref" / room).rglob("*.py")]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield node.name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_it_runs_afresh_within_its_cpu_time(path):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell("import time; print(time.process_time())"))  # of the kernel, all threads together
@@ -21,11 +76,84 @@ def test_it_runs_afresh_within_its_cpu_time(path):
     assert float(notebook.cells[-1].outputs[0].text) < LIMIT
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_it_is_committed_executed_in_order(path):
-    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    code = cells(path, "code")
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error" or output.get("name") == "stderr"]
+
+
+@each_notebook
+def test_its_outputs_hold_no_warning_and_no_path_and_it_is_small(path):
+    shown = str(
+        [{k: v for k, v in output.items() if k != "data"} | _texts(output) for cell in cells(path, "code") for output in cell.outputs]
+    )
+    assert re.findall(r"\w*Warning\b|/(?:home|root|tmp|work|Users|usr)/\S*", shown) == []
+    assert path.stat().st_size < LARGEST_FILE
+
+
+def _texts(output):
+    """The parts of an output that are text."""
+    return {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/png")}
+
+
+@each_notebook
+def test_no_code_cell_is_longer_than_a_glance(path):
+    assert [cell.source.splitlines()[0] for cell in cells(path, "code") if len(cell.source.splitlines()) > LONGEST_CELL] == []
+
+
+@each_notebook
+def test_it_opens_and_closes_as_all_do(path):
+    first, rest = cells(path)[0].source, "\n".join(cell.source for cell in cells(path, "markdown"))
+    assert first.startswith("# ")
+    assert [part for part in OPENING if f"**{part}**" not in first] == []
+    at = [rest.rfind(f"\n## {part}\n") for part in CLOSING]
+    assert -1 not in at and at == sorted(at), dict(zip(CLOSING, at, strict=True))
+
+
+@each_notebook
+def test_it_defines_nothing_that_it_should_import(path):
+    defined = {
+        node.name
+        for cell in cells(path, "code")
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    assert defined & set(public_functions()) == set()
+
+
+@each_notebook
+def test_drawing_is_left_to_the_books_style(path):
+    source = "\n".join(cell.source for cell in cells(path, "code"))
+    assert re.findall(r"rcParams|cmap=|color=\"#|matplotlib|plt\.subplots", source) == []
+
+
+@each_notebook
+def test_its_formulas_are_the_registrys(path):
+    latex = registry()
+    for equation, text in claims(path):
+        assert any(squeezed(formula) in squeezed(text) for formula in latex[equation]), f"{equation}: state one of {latex[equation]}"
+
+
+@each_notebook
+def test_its_exercises_are_known_to_the_checker(path):
+    asked = re.findall(r"^check\(\"([^\"]*)\"", "\n".join(cell.source for cell in cells(path, "code")), re.MULTILINE)
+    assert len(asked) >= 2
+    assert set(asked) - exercises().keys() - {"primitive"} == set()
+
+
+def test_every_equation_has_its_cell_in_the_book():
+    stated = {equation for path in NOTEBOOKS for equation, _ in claims(path)}
+    due = {equation for number, equations in HOME.items() for equation in equations if any(path.name[:2] == number for path in NOTEBOOKS)}
+    assert sorted(due - stated) == []
+    assert {equation for equations in HOME.values() for equation in equations} == registry().keys()
+
+
+def test_refreshing_refuses_a_number_that_is_none(monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("refresh", FOLDER / "refresh.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(["99"]) == 1 and "99" in capsys.readouterr().err
 
 
 def test_there_are_tutorials():
