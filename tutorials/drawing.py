@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
+plt.switch_backend(plt.get_backend())  # now, not inside rc_context, which would undo that a notebook shows figures by itself
+
 WIDTH = 8.4  # inches, of a full figure
 INK, FAINT = "#222222", "#D9D9D9"
 
@@ -54,7 +56,6 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
-    "image.interpolation": "nearest",
 }
 HEAT, SIGNED = "magma", "cividis"  # from 0 up; from -vmax (dark) over 0 (grey) to vmax (light)
 
@@ -282,10 +283,12 @@ def _panel(axis, array, vmax, signed):
     if array is None:
         return axis.set_facecolor("none")
     if isinstance(array, Heat):
-        return axis.imshow(array.values, cmap=SIGNED if signed else HEAT, vmin=-vmax if signed else 0, vmax=vmax)
+        return axis.imshow(array.values, cmap=SIGNED if signed else HEAT, vmin=-vmax if signed else 0, vmax=vmax, interpolation="nearest")
     array = np.asarray(array)
     picture = array.astype(float) if array.dtype == bool else (np.clip(array, -1, 1) + 1) / 2
-    axis.imshow(picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+    axis.imshow(
+        picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     return None
 
 

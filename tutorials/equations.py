@@ -13,12 +13,15 @@ LATEX = {
         r"\nabla \log p(x_t) = -\frac{\epsilon_\theta(x_t, t)}{\sqrt{1 - \bar\alpha_t}}",
     ],
     "E06": [
-        r"q(x_s \mid x_t, x_0) = \mathcal N\!\left( \frac{\sqrt{\bar\alpha_s}\,(1 - \alpha)\, x_0 + \sqrt{\alpha}\,(1 - \bar\alpha_s)\, x_t}"
-        r"{1 - \bar\alpha_t},\; \frac{(1 - \alpha)(1 - \bar\alpha_s)}{1 - \bar\alpha_t}\, I \right), \qquad \alpha = \frac{\bar\alpha_t}{\bar\alpha_s}"
+        r"q(x_s \mid x_t, x_0) = \mathcal N\!\left( "
+        r"\frac{\sqrt{\bar\alpha_s}\,(1 - \alpha)\, x_0 + \sqrt{\alpha}\,(1 - \bar\alpha_s)\, x_t}"
+        r"{1 - \bar\alpha_t},\; \frac{(1 - \alpha)(1 - \bar\alpha_s)}{1 - \bar\alpha_t}\, I \right), "
+        r"\qquad \alpha = \frac{\bar\alpha_t}{\bar\alpha_s}"
     ],
     "E07": [
         r"x_s = \sqrt{\bar\alpha_s}\; \hat x_0 + c_1 z + c_2\, \epsilon_\theta",
-        r"c_1 = \eta \sqrt{\Big(1 - \frac{\bar\alpha_t}{\bar\alpha_s}\Big) \frac{1 - \bar\alpha_s}{1 - \bar\alpha_t}}, \qquad c_2 = \sqrt{1 - \bar\alpha_s - c_1^2}",
+        r"c_1 = \eta \sqrt{\Big(1 - \frac{\bar\alpha_t}{\bar\alpha_s}\Big) \frac{1 - \bar\alpha_s}{1 - \bar\alpha_t}}, "
+        r"\qquad c_2 = \sqrt{1 - \bar\alpha_s - c_1^2}",
     ],
     "E08": [r"y = (1 - m) \circ x_0 + m \circ (x_0 + \sigma n), \qquad n \sim \mathcal N(0, I)"],
     "E09": [r"\nabla \log p(x_t \mid y) = \nabla \log p(x_t) + \nabla \log p(y \mid x_t)"],
