@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mdps_ref.check.metrics import aupro_by_definition, auroc_by_pairs, average_precision_by_steps, small_maps
 from mdps_ref.scoring import curves, metrics
 
 THRESHOLD_FREE = [metrics.auroc, metrics.average_precision]
@@ -25,61 +26,6 @@ def split(pairs):
 
 def both_classes(labels):
     return 0 < labels.sum() < labels.size
-
-
-def small_maps(seed, levels=12):
-    """Three 9 x 9 masks, the last one empty, and maps with ties that see the masks faintly."""
-    rng = np.random.default_rng(seed)
-    masks = rng.random((3, 9, 9)) < 0.18
-    masks[2] = False
-    return masks, np.round((rng.random((3, 9, 9)) + 0.4 * masks) * levels) / levels
-
-
-def auroc_by_pairs(labels, scores):
-    """The definition: over all pairs of an anomalous and a normal entry, the share in the right order, ties one half."""
-    wins = [float(a > b) + 0.5 * (a == b) for a in scores[labels] for b in scores[~labels]]
-    return sum(wins) / len(wins)
-
-
-def average_precision_by_steps(labels, scores):
-    """The definition: down the distinct scores, precision times the recall gained."""
-    total, recall_before = 0.0, 0.0
-    for t in sorted(set(scores.tolist()), reverse=True):
-        predicted = scores >= t
-        recall = (predicted & labels).sum() / labels.sum()
-        total += (recall - recall_before) * (predicted & labels).sum() / predicted.sum()
-        recall_before = recall
-    return total
-
-
-def regions_by_flood(mask):
-    """The 8-connected pieces of a mask, each a set of pixels, grown from a seed pixel by pixel."""
-    left, regions = set(zip(*np.nonzero(mask), strict=True)), []
-    while left:
-        region, front = set(), [left.pop()]
-        while front:
-            row, col = front.pop()
-            region.add((row, col))
-            near = {(row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= near
-            front += near
-        regions.append(region)
-    return regions
-
-
-def aupro_by_definition(masks, maps, limit):
-    """The definition: a threshold at a time, a region at a time; then trapezoids, the last one cut at the limit."""
-    points = [(0.0, 0.0)]
-    for t in sorted(set(maps.ravel().tolist()), reverse=True):
-        overlaps = [np.mean([m[p] >= t for p in region]) for mask, m in zip(masks, maps, strict=True) for region in regions_by_flood(mask)]
-        points.append(((maps[~masks] >= t).mean(), np.mean(overlaps)))
-    area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        if x0 < limit and x1 > x0:
-            end = min(x1, limit)
-            y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
-            area += (end - x0) * (y0 + y_end) / 2
-    return area / limit
 
 
 # Areas
