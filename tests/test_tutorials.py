@@ -6,8 +6,10 @@ import os
 import pathlib
 import re
 
+import matplotlib.pyplot as plt
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 
 from mdps_ref.check import exercises
@@ -46,12 +48,17 @@ def claims(path):
                 yield equation, part
 
 
+def module(name):
+    """A module of the tutorials' folder."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 def registry():
     """The LaTeX of each equation."""
-    spec = importlib.util.spec_from_file_location("equations", FOLDER / "equations.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.LATEX
+    return module("equations").LATEX
 
 
 def squeezed(latex):
@@ -136,9 +143,15 @@ def test_its_formulas_are_the_registrys(path):
 
 
 @each_notebook
+def test_it_ends_with_two_to_four_exercises(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    to_try = text[text.rfind("\n## Try it\n") : text.rfind("\n## Go further\n")]
+    assert re.findall(r"^\*\*(\d)\. ", to_try, re.MULTILINE) in [list("12"), list("123"), list("1234")]
+
+
+@each_notebook
 def test_its_exercises_are_known_to_the_checker(path):
     asked = re.findall(r"^check\(\"([^\"]*)\"", "\n".join(cell.source for cell in cells(path, "code")), re.MULTILINE)
-    assert len(asked) >= 2
     assert set(asked) - exercises().keys() - {"primitive"} == set()
 
 
@@ -149,11 +162,48 @@ def test_every_equation_has_its_cell_in_the_book():
     assert {equation for equations in HOME.values() for equation in equations} == registry().keys()
 
 
-def test_refreshing_refuses_a_number_that_is_none(monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("refresh", FOLDER / "refresh.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main(["99"]) == 1 and "99" in capsys.readouterr().err
+def test_refreshing_refuses_a_number_that_is_none(capsys):
+    assert module("refresh").main(["99"]) == 1 and "99" in capsys.readouterr().err
+
+
+def notebook_of(tmp_path, source):
+    """A notebook with one code cell, in a folder of its own."""
+    path = tmp_path / "42_try.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    return path
+
+
+@pytest.mark.slow
+def test_refreshing_saves_outputs_without_times_and_leaves_a_broken_notebook_as_it_was(tmp_path, capsys):
+    refresh = module("refresh").refresh
+    path = notebook_of(tmp_path, "print(6 * 7)")
+    assert refresh(path) == 0
+    (cell,) = cells(path)
+    assert cell.outputs[0].text == "42\n" and "execution" not in cell.metadata
+    before = notebook_of(tmp_path, "1 / 0").read_bytes()
+    assert refresh(path) == 1 and path.read_bytes() == before
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_each_role_is_told_apart_in_colour_and_on_grey_paper():
+    roles = {name: role for name, role in module("drawing").ROLES.items() if name not in ("mdps", "reconstruction")}
+    assert len({role.colour for role in roles.values()}) == len(roles)
+    red, green, blue = (np.array([int(role.colour[i : i + 2], 16) / 255 for role in roles.values()]) for i in (1, 3, 5))
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    looks = [(role.line, role.marker) for role in roles.values()]
+    alike = [(i, j) for i in range(len(looks)) for j in range(i) if abs(grey[i] - grey[j]) < 0.1 and looks[i] == looks[j]]
+    assert alike == []
+
+
+def test_pictures_share_one_scale():
+    drawing = module("drawing")
+    mask, image, weak = np.eye(4, dtype=bool), np.zeros((4, 4, 3)), np.full((4, 4), 0.25)
+    axes = drawing.images([image, mask, None, drawing.Heat(weak), drawing.Heat(4 * weak)], columns=5, outline=mask)
+    scales = [axis.images[0].get_clim() for axis in axes if axis.images]
+    assert scales == [(0, 1)] * 4 and not axes[2].images
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), 0.5)
+    assert [axis.images[0].get_clim() for axis in drawing.heat_maps([weak, -weak], signed=True)] == [(-0.25, 0.25)] * 2
+    plt.close("all")
 
 
 def test_there_are_tutorials():
