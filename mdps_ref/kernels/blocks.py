@@ -8,7 +8,7 @@ import numpy as np
 from mdps_ref.kernels.buffers import empty
 from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads
 
-BLOCK = 2**18  # entries that a thread works on at a time: a megabyte in float32, a call of some thirty microseconds
+BLOCK = 2**17  # entries that a thread works on at a time: half a megabyte in float32, a call of some ten microseconds
 LINE = 2048  # entries, about, of a line of several pixels
 MANY_LINES = 256  # sums of more lines are taken in float64, since single precision would round too much
 ROWS = 1024  # of a linear map's argument that a thread multiplies at a time
@@ -48,6 +48,18 @@ def linear(x, w, b):
 
     in_threads(work, blocks(len(rows), ROWS), PER_PRODUCT * x.size * w.shape[1])
     return y.reshape(*x.shape[:-1], w.shape[1])
+
+
+def add_along(rows, b):
+    """Add b to rows in place.  Shapes: rows (P, C), b (1, C), or (N, C) for P / N neighbouring rows each."""
+    count, c = rows.shape
+    together = pixels_a_line(count // len(b), c) if rows.flags.c_contiguous else 1
+    if together > 1:
+        line = np.empty((len(b), together, c), b.dtype)
+        line[...] = b[:, None]
+        rows, b = rows.reshape(-1, together * c), line.reshape(len(b), -1)
+    rows = rows.reshape(len(b), -1, rows.shape[1])
+    rows += b[:, None]
 
 
 def by_blocks(write, shape):

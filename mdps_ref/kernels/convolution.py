@@ -1,36 +1,37 @@
-"""Direct convolution in blocks: one product for each offset of the kernel, on a block of pixels that stays in cache for all of them.
+"""Direct convolution in bands: the patches of a band's pixels, as rows, stay in cache for one product with the kernel.
 
 `winograd.py` is faster for large 3 x 3 convolutions in float32; `table.py` chooses.
 """
 
 import itertools
+import math
 
 import numpy as np
 
 from mdps_ref.autograd.conv import windows
 from mdps_ref.backend import array_module
-from mdps_ref.kernels import winograd
 from mdps_ref.kernels.blocks import BLOCK as ENTRIES
-from mdps_ref.kernels.blocks import Padded, matmul, of_images
+from mdps_ref.kernels.blocks import Padded, add_along, matmul
 from mdps_ref.kernels.buffers import cut, empty
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, blocks, in_threads, pieces
 
-BLOCK = 1024  # pixels in a block: it and its sums stay in a core's cache for all K * K products
 COLUMNS = 256  # output channels at most in one piece of work, where all pixels are in one block
-FEW_PIXELS = 128  # pixels of a batch up to which products with a turned kernel are faster into memory of the kernel's order
-LARGE, LARGE_FOR_KERNEL = 256, 1024  # pixels of a batch from which on Winograd's form is used; in the pullback to the kernel
+FEW_PIXELS = 128  # pixels of a band at least: with fewer, reading the kernel again for each band would cost more than the patches
+LARGE = 2**19  # multiplications of one offset from which on Winograd's form is faster
 CROWDED = 128  # pairs of channels for each pixel, beyond which Winograd's transformed kernel is too large for the cache
+FEW_CHANNELS = 8  # of the image, with which Winograd's form saves too few products
 
 
 def suits_winograd(x, w, b, residual=None, *, stride=1, pads=None):
-    """True if Winograd's form exists for this convolution and is faster: 3 x 3, float32, whole tiles, enough pixels, few enough channels.
+    """True if Winograd's form exists for this convolution and is faster: 3 x 3, float32, whole tiles, enough products, few enough channels.
 
-    Measured once on two cores, in milliseconds, against direct products: 6.5 and 17 for 256 x 256 pixels of 64 channels, 0.7 and 1.6 for
-    32 x 32 of 128, 0.3 and 0.5 for 16 x 16 of 128, 0.8 to 1.3 and 1.0 for 16 x 16 of 256, 0.5 and 0.4 for 8 x 8 of 256.
+    Measured once on one core, in microseconds, against direct products: 560 and 820 for 64 x 64 pixels of 32 channels, 125 and 158 for
+    32 x 32 of 24, 137 and 177 for 16 x 16 of 64, 72 and 56 for 16 x 16 of 24, 89 and 63 for 8 x 8 of 64.
     """
     n, h, wide, c_in = x.shape
     exists = suits_direct(x, w, b, residual, stride=stride, pads=pads) and len(w) == 3 and x.dtype == np.float32 and h % 4 == wide % 4 == 0
-    return exists and LARGE <= n * h * wide >= c_in * w.shape[3] / CROWDED
+    pixels, pairs = n * h * wide, c_in * w.shape[3]
+    return exists and c_in >= FEW_CHANNELS and pixels * pairs > LARGE and pixels * CROWDED >= pairs
 
 
 def suits_direct(x, w, b, residual=None, *, stride=1, pads=None):
@@ -47,59 +48,108 @@ def _on_host(x, w):
     return array_module(x, w) is np and x.dtype == w.dtype
 
 
-def turned(w):
-    """The kernel turned by half a circle, its input and output channels exchanged: the convolution's adjoint, as a view.
-
-    Shapes: w (K, K, Ci, Co) -> (K, K, Co, Ci).
-    """
-    return w[::-1, ::-1].swapaxes(2, 3)
-
-
-def winograd_to_kernel(x, g, k):
-    """The pullback to the kernel of a convolution in Winograd's form.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (K, K, Ci, Co)."""
-    return winograd.to_kernel(x, g) if x[..., 0].size >= LARGE_FOR_KERNEL else direct_to_kernel(x, g, k)
-
-
 def direct_conv2d(x, w, b, residual=None):
-    """The same-size convolution by K * K products of windows.  Shapes: as `autograd.conv.conv2d`, b (N or 1, 1, 1, Co)."""
-    (n, h, wide, c_in), (k, c_out) = x.shape, w.shape[::3]
-    y = empty((n, h, wide, c_out), x.dtype)
-    bands = bands_of(n, h, BLOCK // wide)
+    """The same-size convolution: patches as rows, and one product.  Shapes: as `autograd.conv.conv2d`, b (N or 1, 1, 1, Co)."""
+    (n, h, wide, _), (k, c_out) = x.shape, w.shape[::3]
+    y, rows = empty((n, h, wide, c_out), x.dtype), w.reshape(-1, c_out)
+    bands = _bands(x, k)
     parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else blocks(c_out, c_out)))
-    across = w.strides[2] < w.strides[3] and x[..., 0].size <= FEW_PIXELS  # sums in the order of memory of a turned kernel
 
     def work(parts):
-        padded, most = Padded(x, bands[0], (k // 2, k // 2)), y[bands[0]].size // c_out
-        pixels, *memories = (empty((most * c,), x.dtype) for c in (c_in, c_out, c_out))
+        patches_of = _patches(x, k, bands[0])
         for band, columns in parts:
-            lines, part = padded.lines(band), y[band][..., columns]
-            window = cut(pixels, (*part.shape[:3], c_in))
-            shape = part[..., 0].size, part.shape[3]
-            sums, product = (cut(memory, shape[::-1]).T if across else cut(memory, shape) for memory in memories)
-            for i, j in np.ndindex(k, k):
-                window[...] = lines[:, i : i + part.shape[1], j : j + wide]
-                np.matmul(window.reshape(-1, c_in), w[i, j][:, columns], out=product if i or j else sums)
-                if i or j:
-                    sums += product
-            np.add(sums.reshape(part.shape), of_images(b, band[0])[..., columns], out=part)
+            part = _flat(y, band)[:, columns]
+            np.matmul(patches_of(band), rows[:, columns], out=part)
+            add_along(part, b[band[0], 0, 0, columns] if len(b) > 1 else b[:, 0, 0, columns])
             if residual is not None:
-                part += residual[band][..., columns]
+                part += _flat(residual, band)[:, columns]
 
     in_threads(work, parts, PER_PRODUCT * x.size * c_out * k * k)
     return y
 
 
+def direct_to_image(g, w):
+    """The pullback to the image: a product for each offset, added to the pixels that the offset read.
+
+    Shapes: g (N, H, W, Co), w (K, K, Ci, Co) -> (N, H, W, Ci).
+    """
+    (n, h, wide, c_out), (k, c_in) = g.shape, w.shape[1:3]
+    to_x, taps = empty((n, h, wide, c_in), g.dtype), w.reshape(k * k, c_in, c_out).swapaxes(1, 2)
+    images = bands_of(n, 1, max(1, ENTRIES // (k * k * h * wide * c_in)))
+
+    def work(parts):
+        memory = empty((k * k * to_x[images[0][0]].size,), g.dtype)
+        for part, _ in parts:
+            products = cut(memory, (k * k, g[part, ..., 0].size, c_in))
+            np.matmul(g[part].reshape(-1, c_out), taps, out=products)
+            _add_shifted(products.reshape(k, k, *to_x[part].shape), to_x[part])
+
+    in_threads(work, images, PER_PRODUCT * g.size * c_in * k * k)
+    return to_x
+
+
+def _add_shifted(products, y):
+    """Fill y with the sum of images shifted by each offset of the kernel.  Shapes: products (K, K, N, H, W, C), y (N, H, W, C)."""
+    k, (_, h, wide, _) = len(products), y.shape
+    y[...] = products[k // 2, k // 2]
+    for i, j in np.ndindex(k, k):
+        down, right = i - k // 2, j - k // 2
+        if (down or right) and abs(down) < h and abs(right) < wide:
+            to, since = zip(*(_overlap(shift, size) for shift, size in ((down, h), (right, wide))), strict=True)
+            y[:, *to] += products[i, j][:, *since]
+
+
+def _overlap(shift, size):
+    """Where a line of `size` entries lands in itself when shifted: slices (to, from)."""
+    return slice(max(0, shift), size + min(0, shift)), slice(max(0, -shift), size + min(0, -shift))
+
+
 def direct_to_kernel(x, g, k):
-    """The pullback to the kernel, one product for each offset.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (K, K, Ci, Co)."""
-    cotangents, products = g.reshape(-1, g.shape[-1]), np.empty((k, k, x.shape[-1], g.shape[-1]), x.dtype)
-    padded, (h, wide) = _padded(x, (k // 2, k // 2)), x.shape[1:3]
+    """The pullback to the kernel: the product of patches and cotangents.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (K, K, Ci, Co)."""
+    c_in, c_out = x.shape[3], g.shape[3]
+    groups = pieces(len(bands := _bands(x, k)), math.ceil(len(bands) / 2))
+    sums = empty((len(groups), k * k * c_in, c_out), x.dtype)
 
-    def work(offsets):
-        for i, j in offsets:
-            products[i, j] = padded[:, i : i + h, j : j + wide].reshape(-1, x.shape[-1]).T @ cotangents
+    def work(numbers):
+        patches_of = _patches(x, k, bands[0])
+        for number in numbers:
+            sums[number] = 0
+            for band in bands[groups[number]]:
+                sums[number] += patches_of(band).T @ _flat(g, band)
 
-    in_threads(work, np.ndindex(k, k), PER_PRODUCT * x.size * g.shape[-1] * k * k)
-    return products
+    in_threads(work, range(len(groups)), PER_PRODUCT * x.size * c_out * k * k)
+    return np.add.reduce(sums, axis=0).reshape(k, k, c_in, c_out)
+
+
+def _bands(x, k):
+    """(images, lines) of bands whose patches stay in cache.  Shapes: x (N, H, W, C)."""
+    n, h, wide, c = x.shape
+    return bands_of(n, h, max(FEW_PIXELS, ENTRIES // (k * k * c)) // wide)
+
+
+def _patches(x, k, largest):
+    """patches_of(band) -> the K x K pixels around each pixel of a band, zeros beyond the image.  Shapes: -> (pixels, K * K * C)."""
+    c = x.shape[3]
+    if k == 1:
+        return lambda band: _flat(x, band)
+    padded = Padded(x, largest, (k // 2, k // 2))
+    image, line, pixel, entry = padded.memory.strides
+    memory = empty((k * k * math.prod(part.stop - part.start for part in largest) * x.shape[2] * c,), x.dtype)
+
+    def patches_of(band):
+        (images, lines), wide = (part.stop - part.start for part in band), x.shape[2]
+        padded.lines(band)
+        shape, strides = (images, lines, wide, k, k * c), (image, line, pixel, line, entry)
+        patches = cut(memory, shape)
+        patches[...] = np.lib.stride_tricks.as_strided(padded.memory, shape, strides)
+        return patches.reshape(-1, k * k * c)
+
+    return patches_of
+
+
+def _flat(x, band):
+    """The pixels of a band as rows, a view.  Shapes: (N, H, W, C) -> (pixels, C)."""
+    return x[band].reshape(-1, x.shape[3])
 
 
 def strided_conv2d(x, w, b, *, stride=1, pads=None):
@@ -133,32 +183,6 @@ def strided_conv2d(x, w, b, *, stride=1, pads=None):
         under = lines[phase, at, step : step + rows].reshape(-1, k * c_in)
         y[at] += matmul(under, w[i].reshape(-1, c_out)).reshape(y.shape[1:])
     return y
-
-
-def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
-    """A convolution of each channel with a kernel of its own, in blocks of lines.  Shapes: as `autograd.conv.depthwise_conv2d`."""
-    k, c = len(w), x.shape[3]
-    before, after = pads or (k // 2, k // 2)
-    rows, columns = ((size + before + after - k) // stride + 1 for size in x.shape[1:3])
-    padded = _padded(x, (before, after))
-    y = empty((len(x), rows, columns, c), x.dtype)
-
-    def work(parts):
-        for images, lines in parts:
-            total = y[images, lines]
-            total[...] = b
-            for i, j in np.ndindex(k, k):
-                first, last = stride * lines.start + i, stride * (lines.stop - 1) + i
-                total += padded[images, first : last + 1 : stride, j : stride * (columns - 1) + j + 1 : stride] * w[i, j]
-
-    in_threads(work, bands_of(len(x), rows, ENTRIES // max(1, columns * c)), PER_ENTRY * y.size * k)
-    return y
-
-
-def _padded(x, border):
-    """The whole of x with its border of zeros."""
-    whole = slice(0, len(x)), slice(0, x.shape[1])
-    return Padded(x, whole, border).lines(whole)
 
 
 def joined_windows_conv2d(x, w, b, residual=None, *, stride=1, pads=None):

@@ -71,7 +71,15 @@ def conv2d(x, w, b, residual=None):
     return y
 
 
-def to_kernel(x, g):
+def to_image(g, w):
+    """The pullback to the image: the convolution with the kernel turned by half a circle, its input and output channels exchanged.
+
+    Shapes: g (N, H, W, Co), w (3, 3, Ci, Co) -> (N, H, W, Ci).
+    """
+    return conv2d(g, w[::-1, ::-1].swapaxes(2, 3), np.zeros((1, 1, 1, w.shape[2]), g.dtype))
+
+
+def to_kernel(x, g, k=3):
     """The pullback of the convolution to its kernel: G^T [ sum over tiles of (B x B^T)^T (A^T g A) ] G.
 
     Many tiles are summed in groups, one thread for each group, and the groups do not depend on the number of threads. With few tiles
