@@ -10,7 +10,7 @@ import numpy as np
 
 __version__ = "pretend"
 FUNCTIONS = (
-    "broadcast_to concatenate empty exp expand_dims log matmul maximum minimum ones ones_like pad repeat "
+    "broadcast_to clip concatenate empty exp expand_dims log matmul maximum minimum ones ones_like pad repeat "
     "sort sqrt stack tanh where zeros zeros_like"
 ).split()
 METHODS = "all astype copy max mean min repeat reshape std sum swapaxes transpose".split()
