@@ -14,15 +14,21 @@ import numpy as np
 
 ALIGNMENT = 64  # bytes: a vector register and a cache line
 WASTE = 4  # a buffer may be this many times larger than asked for
+SMALL = 2**16  # bytes; the system's allocator keeps smaller pieces by itself, and hands them out faster than the pool
 POOL = contextvars.ContextVar("pool", default=None)  # the Pool in use; `fast` sets it
 
 
-def _reference_counts(buffers, first, last):
-    """Each buffer's reference count."""
-    return [sys.getrefcount(buffers[at]) for at in range(first, last)]
+def _reference_count(buffers, at):
+    """The reference count of one of a list's buffers."""
+    return sys.getrefcount(buffers[at])
 
 
-(_FREE,) = _reference_counts([np.empty(0)], 0, 1)  # the count of a buffer that nothing but its list holds
+_FREE = _reference_count([np.empty(0)], 0)  # the count of a buffer that nothing but its list holds
+
+
+def _first_free(buffers, first, last):
+    """The place of the first buffer that nothing but its list holds; None if all are in use."""
+    return next((at for at in range(first, last) if _reference_count(buffers, at) == _FREE), None)
 
 
 class Pool:
@@ -41,12 +47,11 @@ class Pool:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         with self._lock:
             first, last = bisect.bisect_left(self._sizes, size), bisect.bisect_right(self._sizes, WASTE * size)
-            counts = _reference_counts(self._buffers, first, last)
-            if _FREE in counts:
-                first += counts.index(_FREE)
-            else:
-                self._insert(first, size)
-            return np.ndarray(shape, dtype, self._buffers[first], self._starts[first])
+            at = _first_free(self._buffers, first, last)
+            if at is None:
+                at = first
+                self._insert(at, size)
+            return np.ndarray(shape, dtype, self._buffers[at], self._starts[at])
 
     def _insert(self, at, size):
         buffer = np.empty(size + ALIGNMENT, np.uint8)
@@ -57,7 +62,8 @@ class Pool:
 def empty(shape, dtype):
     """Return a host array of any content: from the pool in use, else from fresh memory."""
     pool = POOL.get()
-    return np.empty(shape, dtype) if pool is None else pool.empty(shape, dtype)
+    small = math.prod(shape) * np.dtype(dtype).itemsize < SMALL
+    return np.empty(shape, dtype) if pool is None or small else pool.empty(shape, dtype)
 
 
 def cut(memory, shape):

@@ -16,9 +16,11 @@ from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
 from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import REPLACEMENTS, by_argument
 from mdps_ref.backend import array_module
-from mdps_ref.kernels import attention, blocks, convolution, normalisation, winograd
+from mdps_ref.kernels import attention, blocks, convolution, depthwise, normalisation, winograd
 from mdps_ref.kernels.buffers import POOL, Pool
 from mdps_ref.kernels.threads import CORES, LIMIT, single_threaded_blas
+
+UFUNC_BUFFER = 1024  # entries; NumPy copies a broadcast argument into this buffer (by default 8192) unless a line is longer than half of it
 
 
 class Twin(NamedTuple):
@@ -51,8 +53,8 @@ def with_plain_pullbacks(primitive, forward):
     return by_argument(forward, *primitive.pullbacks)
 
 
-def same_size(forward, to_kernel):
-    """Return the rule of a same-size convolution: the pullback to x is the convolution with the turned kernel."""
+def same_size(forward, to_image, to_kernel):
+    """Return the rule of a same-size convolution."""
 
     def convolve(x, w, b, residual=None, *, stride=1, pads=None):
         return forward(x, w, np.zeros((1, 1, 1, w.shape[3]), x.dtype) + b, residual)
@@ -62,7 +64,7 @@ def same_size(forward, to_kernel):
 
     return by_argument(
         convolve,
-        lambda y, x, w, b, residual=None, **_: lambda g: forward(g, convolution.turned(w), np.zeros((1, 1, 1, w.shape[2]), g.dtype)),
+        lambda y, x, w, b, residual=None, **_: lambda g: to_image(g, w),
         lambda y, x, w, b, residual=None, **_: lambda g: to_kernel(x, g, len(w)),
         unchanged,
         unchanged,
@@ -105,10 +107,10 @@ TABLE = {
     group_norm: (Twin(on_host, shared(normalisation.group_norm)),),
     group_norm_silu: (Twin(on_host, shared(normalisation.group_norm_silu)),),
     self_attention: (Twin(_suits_images, shared(attention.self_attention)),),
-    depthwise_conv2d: (Twin(_suits_images, with_plain_pullbacks(depthwise_conv2d, convolution.depthwise_conv2d)),),
+    depthwise_conv2d: (Twin(_suits_images, with_plain_pullbacks(depthwise_conv2d, depthwise.depthwise_conv2d)),),
     conv2d: (
-        Twin(convolution.suits_winograd, same_size(winograd.conv2d, convolution.winograd_to_kernel)),
-        Twin(convolution.suits_direct, same_size(convolution.direct_conv2d, convolution.direct_to_kernel)),
+        Twin(convolution.suits_winograd, same_size(winograd.conv2d, winograd.to_image, winograd.to_kernel)),
+        Twin(convolution.suits_direct, same_size(convolution.direct_conv2d, convolution.direct_to_image, convolution.direct_to_kernel)),
         Twin(convolution.suits_strided, with_plain_pullbacks(conv2d, convolution.strided_conv2d)),
         Twin(lambda x, w, *_, **__: array_module(x, w) is not np, with_plain_pullbacks(conv2d, convolution.joined_windows_conv2d)),
     ),
@@ -138,9 +140,11 @@ def fast(threads=None):
     limit = threads or (LIMIT.get() if pool else CORES)
     settings = {REPLACEMENTS: replace, POOL: pool or Pool(), LIMIT: min(limit, CORES)}
     tokens = [(variable, variable.set(value)) for variable, value in settings.items()]
+    earlier = np.setbufsize(UFUNC_BUFFER)
     try:
         with single_threaded_blas:
             yield
     finally:
+        np.setbufsize(earlier)
         for variable, token in tokens:
             variable.reset(token)

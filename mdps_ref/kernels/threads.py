@@ -18,7 +18,7 @@ import numpy  # noqa: F401 (the controller below knows only BLAS libraries that 
 from threadpoolctl import ThreadpoolController
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-WORTH_SHARING = 2.5e-4  # seconds of work; waking a thread and handing Python's lock to and fro takes a quarter of that
+WORTH_SHARING = 1e-3  # seconds of work; below, waking a thread and handing Python's lock to and fro takes what the second thread saves
 SWITCH_INTERVAL = 2e-4  # seconds after which a thread that waits for Python's lock is given it
 PER_PRODUCT, PER_ENTRY = 8e-12, 1e-9  # seconds for a multiplication and addition in a matrix product; for an entry worked on in cache
 LIMIT = contextvars.ContextVar("threads", default=1)  # how many threads share work; `fast` sets it
@@ -116,6 +116,9 @@ def in_threads(work, parts, seconds=math.inf):
     parts = list(parts)
     helpers = min(LIMIT.get(), len(parts)) - 1 if seconds > WORTH_SHARING else 0
     shared = iter(parts)
+    if helpers < 1:
+        work(shared)
+        return
     others = [_HELPERS.submit(work, shared) for _ in range(helpers)]
     try:
         work(shared)

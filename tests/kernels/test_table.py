@@ -9,7 +9,7 @@ from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
 from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import REPLACEMENTS, Tensor, primitive, pull_back
 from mdps_ref.backend import to_device, to_host
-from mdps_ref.kernels import attention, blocks, convolution, fast, normalisation, threads, winograd
+from mdps_ref.kernels import attention, blocks, convolution, depthwise, fast, normalisation, threads, winograd
 from mdps_ref.kernels.table import TABLE
 
 pytestmark = pytest.mark.kernels_as_they_are
@@ -29,6 +29,8 @@ CASES = {
     depthwise_conv2d: [
         ([(2, 7, 5, 6), (3, 3, 6), (6,)], {}),
         ([(2, 8, 7, 3), (3, 3, 3), (3,)], {"stride": 2, "pads": (0, 1)}),
+        ([(3, 4, 12, 5), (5, 5, 5), (5,)], {}),
+        ([(2, 9, 8, 5), (5, 5, 5), (5,)], {"stride": 2, "pads": (1, 2)}),
     ],
     conv2d: [
         ([(3, 8, 12, 2), (3, 3, 2, 5), (5,)], {}),
@@ -55,10 +57,12 @@ def many_blocks(monkeypatch):
     """Blocks so small that each case has several, all shared by two threads; Winograd's form for whatever can take it."""
     for module, name, size in [
         *((module, "BLOCK", 256) for module in (blocks, normalisation, attention)),
-        (convolution, "BLOCK", 16),
         (convolution, "ENTRIES", 64),
+        (convolution, "FEW_PIXELS", 8),
+        (depthwise, "ENTRIES", 64),
+        (depthwise, "LOOP", 12),
         (convolution, "LARGE", 0),
-        (convolution, "LARGE_FOR_KERNEL", 0),
+        (convolution, "FEW_CHANNELS", 0),
         (winograd, "BAND", 64),
         (blocks, "SMALL", 0),
         (blocks, "ROWS", 100),

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from mdps_ref.kernels import fast, threads
+from mdps_ref.kernels import buffers, fast, threads
 from mdps_ref.kernels.buffers import ALIGNMENT, empty
 from mdps_ref.kernels.threads import LIMIT, bands_of, blocks, in_threads, pieces, single_threaded_blas
 
@@ -157,7 +157,13 @@ def test_blocks():
     assert blocks(0, 2) == []
 
 
-def test_a_buffer_is_used_again_once_it_is_free():
+@pytest.fixture
+def pooled(monkeypatch):
+    """Small arrays come from the pool, too."""
+    monkeypatch.setattr(buffers, "SMALL", 0)
+
+
+def test_a_buffer_is_used_again_once_it_is_free(pooled):
     def where(shape, dtype):
         return empty(shape, dtype).ctypes.data
 
@@ -167,7 +173,7 @@ def test_a_buffer_is_used_again_once_it_is_free():
     assert len(set(places)) == 1 and other not in places
 
 
-def test_a_buffer_that_is_held_is_not():
+def test_a_buffer_that_is_held_is_not(pooled):
     with fast():
         held = empty((3, 4), np.float32)[1:].T
         held[...] = 7
@@ -177,12 +183,12 @@ def test_a_buffer_that_is_held_is_not():
     assert (held == 7).all()
 
 
-def test_there_may_be_no_entries():
+def test_there_may_be_no_entries(pooled):
     with fast():
         assert empty((0, 4), np.float32).shape == (0, 4)
 
 
-def test_an_array_outlives_its_pool():
+def test_an_array_outlives_its_pool(pooled):
     with fast():
         kept = empty((1000,), np.float32)
         kept[...] = 1
@@ -191,7 +197,7 @@ def test_an_array_outlives_its_pool():
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 4), ()])
-def test_buffers_are_aligned(shape):
+def test_buffers_are_aligned(shape, pooled):
     with fast():
         array = empty(shape, np.float64)
     assert array.shape == shape and array.dtype == np.float64 and array.ctypes.data % ALIGNMENT == 0
