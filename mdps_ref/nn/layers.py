@@ -53,10 +53,10 @@ def timestep_embedding(t, width):
 
 
 def embed_time(weights, t, x, width):
-    """Turn timesteps into the vectors that every residual block adds.  Shapes: t (N) on the host -> (N, 4 width), on x's device."""
+    """Turn timesteps into the vectors that every residual block maps.  Shapes: t (N) on the host -> (N, 4 width), on x's device."""
     array = value_of(x)
     wave = to_device(timestep_embedding(t, width).astype(array.dtype), array_module(array))
-    return apply_linear(weights, "time.1", ops.silu(apply_linear(weights, "time.0", wave)))
+    return ops.silu(apply_linear(weights, "time.1", ops.silu(apply_linear(weights, "time.0", wave))))
 
 
 def residual_block(weights, name, x, time, groups, resize=None):
@@ -77,7 +77,7 @@ def residual_block(weights, name, x, time, groups, resize=None):
     h = apply_norm(weights, f"{name}.norm_in", x, groups, group_norm_silu)
     if resize:
         h, x = resize(h), resize(x)
-    shift = apply_linear(weights, f"{name}.time", ops.silu(time))
+    shift = apply_linear(weights, f"{name}.time", time)
     h = apply_conv2d(weights, f"{name}.conv_in", h, ops.reshape(shift, shape=(shift.shape[0], 1, 1, shift.shape[1])))
     h = apply_norm(weights, f"{name}.norm_out", h, groups, group_norm_silu)
     shortcut = apply_linear(weights, f"{name}.shortcut", x) if f"{name}.shortcut.weight" in weights else x
