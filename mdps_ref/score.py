@@ -12,7 +12,7 @@ from mdps_ref.data.files import digest, whole_file
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.listing import list_images
 from mdps_ref.errors import InputError, shown
-from mdps_ref.job.detect import images_at_once
+from mdps_ref.job.chains import images_at_once
 from mdps_ref.job.detector import Detector, detector_file
 from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import folder_for_scores, read_json, write_json

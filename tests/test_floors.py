@@ -22,7 +22,11 @@ FLOORS = [  # from the top: what stands on a floor, and what it is for
     (("errors",), "the one error that a user sees"),
 ]
 LEVEL = {room: -depth for depth, (rooms, _) in enumerate(FLOORS) for room in rooms}
-ALONE = {"autograd": {"backend", "errors"}, "kernels": {"autograd", "backend"}}  # floors that may import these and nothing else below
+# Floors that may import these and nothing else below.
+ALONE = {
+    "autograd": {"backend", "errors"},
+    "kernels": {"autograd", "backend", "errors"},
+}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

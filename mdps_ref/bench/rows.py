@@ -15,7 +15,7 @@ from mdps_ref.autograd.tape import Tensor
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
-from mdps_ref.job.train import start_training, train_step
+from mdps_ref.job.train import BatchGradient, start_training, train_step
 from mdps_ref.nn.resnet import RESNETS, resnet_features
 from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
 from mdps_ref.posterior.guidance import misfit_gradient, unit_residual
@@ -154,7 +154,8 @@ def guided_step(name):
 def training():
     config = make_config(with_defaults({"image_size": 64, "network": "small", "batch_size": TRAINING_BATCH}))
     state, images = start_training(config, np), normal(TRAINING_BATCH, 64, 64, 3)
-    return lambda: train_step(state, images, config, np)
+    gradient = BatchGradient(state, config, np)
+    return lambda: train_step(state, images, config, gradient)
 
 
 def guided_and_mdps(size=64, images=1, **settings):

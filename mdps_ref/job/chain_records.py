@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from mdps_ref.data.images import centre_crop
-from mdps_ref.job.detect import images_at_once
+from mdps_ref.job.chains import images_at_once
 from mdps_ref.job.maps import Maps, centre
 from mdps_ref.job.records import Records
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint

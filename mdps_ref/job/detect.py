@@ -4,23 +4,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from mdps_ref.backend import array_module, to_device, to_host
+from mdps_ref.backend import array_module
 from mdps_ref.errors import InputError
+from mdps_ref.job.chains import run_chains
 from mdps_ref.job.images import check_images
-from mdps_ref.job.interrupt import stop_if_asked
-from mdps_ref.job.maps import InMemory, Maps
-from mdps_ref.job.progress import progress
+from mdps_ref.job.maps import InMemory
 from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import unet
 from mdps_ref.posterior.mask import mask_threshold, suspected
-from mdps_ref.posterior.sampler import prior_denoiser
-from mdps_ref.scoring.difference import absolute_difference, difference_map
 from mdps_ref.scoring.features import make_features, unet_features
-from mdps_ref.scoring.image_score import IMAGE_SCORES, mean_and_spread, pooled_mean_and_spread
-
-CHAINS_AT_ONCE = 16  # image-sample pairs in one pass of the network: enough to keep its products large
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,126 +193,3 @@ def guided_and_mdps(model, images, names, config, threshold_of, keep=InMemory):
     threshold = threshold_of(guided)
     mdps = run_chains(model, images, names, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep)
     return guided, mdps, threshold
-
-
-def images_at_once(config):
-    """Return how many images share each pass of the network."""
-    return config.batch_size if config.resolved_rules.share_batches else max(1, CHAINS_AT_ONCE // config.samples)
-
-
-def run_chains(model, images, names, config, chain_name, mask_of=None, keep=InMemory):
-    """Run n chains an image and keep their maps, with a progress bar. Images that an earlier process finished are left out.
-
-    Parameters
-    ----------
-    model, images, names, config, keep
-        As for `detect`.
-    chain_name : {"reconstruction", "guided", "mdps"}
-        Chooses start and strength, and names the random streams.
-    mask_of : callable, optional
-        mask_of(part) -> the mask of the images in a slice, (n, H, W, 1), 1 = suspected.
-
-    Returns
-    -------
-    What `keep` made, with the Maps of all images
-
-    Raises
-    ------
-    Interrupted
-        If a signal asked to stop; the batches that were finished are kept.
-    """
-    at_once, kept = images_at_once(config), keep(chain_name)
-    done = min(kept.done, len(images))
-    with progress(len(images), "image", f"{chain_name} chain", done) as shown:
-        for start in range(done, len(images), at_once):
-            part = slice(start, min(start + at_once, len(images)))
-            kept.add(batch_maps(model, images[part], names[part], config, chain_name, mask_of and mask_of(part)))
-            shown.update(part.stop - part.start)
-            stop_if_asked()
-    return kept
-
-
-def batch_maps(model, images, names, config, chain_name, mask=None):
-    """Run n chains for each of a few images, which share each pass of the network, and make their Maps.
-
-    Where the mask of an image is empty, Eq. (10) makes every sample the image itself: no chain is run, and its maps are 0.
-
-    Parameters
-    ----------
-    model, images, names, config, chain_name
-        As for `run_chains`.
-    mask : array, (n, H, W, 1), optional
-        1 = suspected.
-
-    Returns
-    -------
-    Maps
-
-    Raises
-    ------
-    InputError
-        If a map is not finite.
-    """
-    if mask is None or not config.resolved_rules.keeps_normal_pixels:
-        return _maps(model, images, names, config, chain_name, mask)
-    drawn = mask.any(axis=(1, 2, 3))
-    maps = _unchanged(images, config)
-    if drawn.any():
-        some = _maps(
-            model, images[drawn], [name for name, wanted in zip(names, drawn, strict=True) if wanted], config, chain_name, mask[drawn]
-        )
-        for field in dataclasses.fields(Maps):
-            getattr(maps, field.name)[drawn] = getattr(some, field.name)
-    return maps
-
-
-def _unchanged(images, config):
-    """Return the Maps of images whose samples are the images themselves."""
-    zeros = np.zeros(images.shape[:3], images.dtype)
-    score = IMAGE_SCORES[config.image_score](zeros)
-    return Maps(images.copy(), zeros.copy(), zeros.copy(), zeros.copy(), score, zeros)
-
-
-def _maps(model, images, names, config, chain_name, mask):
-    """Return the Maps of a few images. Their samples are drawn and compared a few at a time, so memory does not grow with n."""
-    rules, at_once = config.resolved_rules, max(1, CHAINS_AT_ONCE // len(images))
-    y = to_device(images, model.xp)
-    mask = None if mask is None else to_device(mask, model.xp)
-    chain = _chain(model.predict_noise, config, rules, chain_name, images.shape[1:])
-    settings = {"pixel_weight": config.pixel_weight, "sigma": config.blur * images.shape[1], "fuse": rules.fuse}
-    moments, first, difference = None, None, 0.0
-    for start in range(0, config.samples, at_once):
-        numbers = range(start, min(start + at_once, config.samples))
-        x_0 = rules.sample(chain, y, mask, names, numbers, config.seed, chain_name)
-        maps = model.xp.stack([difference_map(sample, y, model.features, **settings) for sample in x_0.swapaxes(0, 1)], axis=1)
-        moments = pooled_mean_and_spread(moments, (len(numbers), *mean_and_spread(maps)))
-        first = x_0[:, 0] if first is None else first
-        difference = difference + absolute_difference(x_0, y[:, None]).sum(axis=1)
-    _, anomaly, spread = moments
-    if not np.isfinite(to_host(anomaly)).all():
-        raise InputError(f"{names[0]} or an image near it: the chain gave nan; train longer, or with a lower learning_rate")
-    return Maps(
-        x_0=to_host(first),
-        difference=to_host(difference / config.samples),
-        anomaly=to_host(anomaly),
-        spread=to_host(spread),
-        score=to_host(IMAGE_SCORES[config.image_score](anomaly)),
-        suspected=np.ones(images.shape[:3], images.dtype) if mask is None else to_host(mask)[..., 0],
-    )
-
-
-def _chain(predict_noise, config, rules, chain_name, shape):
-    """Return chain(y, mask, draw) -> x_0, with the settings of the chain of this name; without strength there is no guide."""
-    start = config.guided_start if chain_name == "guided" else config.mdps_start
-    strength = {"reconstruction": 0.0, "guided": config.guided_strength, "mdps": config.mdps_strength}[chain_name]
-    weight, timesteps, guide = rules.weight(strength, shape), rules.timesteps(start, config.stride), rules.guides[config.guidance]
-
-    def interruptible(x_t, t):
-        stop_if_asked()
-        return predict_noise(x_t, t)
-
-    def chain(y, mask, draw):
-        denoise = guide(interruptible, y, weight, mask) if weight else prior_denoiser(interruptible)
-        return rules.chain(denoise, y, mask, start, timesteps, draw, ddim_eta=config.ddim_eta)
-
-    return chain

@@ -11,7 +11,7 @@ from mdps_ref.data.files import naming
 from mdps_ref.data.images import load_image
 from mdps_ref.data.pixels import image_size
 from mdps_ref.errors import InputError, shown
-from mdps_ref.job.detect import images_at_once
+from mdps_ref.job.chains import images_at_once
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, speaking
 from mdps_ref.job.run_folder import cell, check_name, write_map

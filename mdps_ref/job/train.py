@@ -20,6 +20,7 @@ from mdps_ref.job.interrupt import asked_to_stop, stop_if_asked
 from mdps_ref.job.progress import progress
 from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
+from mdps_ref.kernels.processes import Team, even_shares, members, shared_copies
 from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, zeros_like
 from mdps_ref.nn.unet import init_unet, unet
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
@@ -84,7 +85,74 @@ def draw_batch(images, config, step):
     return x_0, t, rng.standard_normal(x_0.shape, np.float32)
 
 
-def train_step(state, images, config, xp):
+class BatchGradient:
+    """The loss of a batch and its gradient to the weights; inside `fast` a team of processes shares the batch's images.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Its weights are put into memory that the team shares.
+    config : Config
+    xp : module
+        The array module to compute with.
+    """
+
+    def __init__(self, state, config, xp):
+        self._config, self._xp = config, xp
+        count = members(config.batch_size) if xp is np else 1
+        if count > 1:
+            state.weights = shared_copies(state.weights)
+        self._weights = state.weights
+        self._gradients = [shared_copies(state.weights) for _ in range(count - 1)]
+        self._shares = even_shares(config.batch_size, count)
+        self._team = Team(self._of_share, count)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._team.close()
+
+    def __call__(self, x_0, t, noise):
+        """Compute the loss per pixel value and its gradient.
+
+        Parameters
+        ----------
+        x_0, noise : array, (N, H, W, C)
+            On the host.
+        t : array, (N) of int
+
+        Returns
+        -------
+        loss : float
+        gradient : dict of str to array
+        """
+        results = self._team([(number, x_0[part], t[part], noise[part]) for number, part in enumerate(self._shares)])
+        loss, gradient = results[0]
+        for (other_loss, _), other in zip(results[1:], self._gradients, strict=True):
+            loss += other_loss
+            for name, total in gradient.items():
+                total += other[name]
+        return float(loss), gradient
+
+    def _of_share(self, number, x_0, t, noise):
+        """A share's part of the loss and the gradient. The gradients of all shares but the first are written to shared memory."""
+        x_0, noise = to_device(x_0, self._xp), to_device(noise, self._xp)
+        network, level = self._config.unet(), level_per_image(alpha_bar(t), x_0)
+        values = math.prod(x_0.shape[1:]) * self._config.batch_size / len(x_0)
+
+        def loss(weights):
+            return noise_loss(lambda x_t, t: unet(weights, x_t, t, network), x_0, t, noise, level) / values
+
+        value, gradient = value_and_gradient(loss, self._weights)
+        if number == 0:
+            return value, gradient
+        for name, shared in self._gradients[number - 1].items():
+            shared[...] = gradient[name]
+        return value, None
+
+
+def train_step(state, images, config, batch_gradient):
     """Take one step: noise loss, gradient, clipping, Adam, moving average.
 
     Parameters
@@ -94,28 +162,18 @@ def train_step(state, images, config, xp):
     images : array, (M, H, W, C)
         On the host.
     config : Config
-    xp : module
-        The array module to compute with.
+    batch_gradient : BatchGradient
 
     Raises
     ------
     InputError
         If the loss or the gradient is no finite number; the weights are then left as they were.
     """
-    network = config.unet()
-    x_0, t, noise = draw_batch(images, config, state.step)
-    x_0, noise = to_device(x_0, xp), to_device(noise, xp)
-    level = level_per_image(alpha_bar(t), x_0)
-    values = math.prod(x_0.shape[1:])
-
-    def loss(weights):
-        return noise_loss(lambda x_t, t: unet(weights, x_t, t, network), x_0, t, noise, level) / values
-
-    value, gradients = value_and_gradient(loss, state.weights)
+    value, gradients = batch_gradient(*draw_batch(images, config, state.step))
     gradients, length = clip_by_global_norm(gradients, config.clip_norm)
-    state.log.append((float(value), length))
+    state.log.append((value, length))
     if not all(map(math.isfinite, state.log[-1])):
-        became = f"the loss became {float(value)} with a gradient of length {length}"
+        became = f"the loss became {value} with a gradient of length {length}"
         raise InputError(f"learning_rate {config.learning_rate}: {became} at step {state.step}; lower it")
     settings = {"rate": config.learning_rate, "l2": config.l2, "decay": config.weight_decay}
     adam_step(state.weights, gradients, state.first_moment, state.second_moment, state.step, **settings)
@@ -153,10 +211,11 @@ def train(config, images, folder=None, xp=np, state=None):
     state = state or start_training(config, xp)
     if folder:
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    with fast(), progress(config.train_steps, "step", "training", state.step) as shown:
+    bar = progress(config.train_steps, "step", "training", state.step)
+    with fast(), BatchGradient(state, config, xp) as batch_gradient, bar as shown:
         while state.step < config.train_steps:
             with _naming_the_last_checkpoint(folder):
-                train_step(state, images, config, xp)
+                train_step(state, images, config, batch_gradient)
             shown.update(1)
             shown.note(f"loss {np.mean([loss for loss, _ in state.log[-50:]]):.4f}")
             due = state.step % config.checkpoint_every == 0 or state.step == config.train_steps or asked_to_stop()

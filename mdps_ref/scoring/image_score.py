@@ -114,7 +114,7 @@ def pooled_mean_and_spread(one, other):
     Parameters
     ----------
     one, other : (int, array, array)
-        The number of maps in the group, their mean, and their spread. `one` may be None, for no maps.
+        The number of maps in the group, their mean, and their spread.
 
     Returns
     -------
@@ -124,8 +124,6 @@ def pooled_mean_and_spread(one, other):
     ----------
     T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983.
     """
-    if one is None:
-        return other
     (n, mean, spread), (m, other_mean, other_spread) = one, other
     total, step = n + m, other_mean - mean
     variance = (n * spread**2 + m * other_spread**2) / total + (n * m / total**2) * step**2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.errors import InputError
+from mdps_ref.job import chains as job_chains
 from mdps_ref.job import detect
 from mdps_ref.job.images import judged_side
 from mdps_ref.job.maps import InMemory, Maps, centre
@@ -95,7 +96,7 @@ def test_neither_order_nor_other_images_nor_chains_at_once_matter(together, imag
         among = np.concatenate([images[2:3], others])
         assert_same(found, detect.detect(model, among, [NAMES[2], "x", "y"][: len(among)], config, threshold), kept=2)
     for at_once in (1, 4, 64):
-        monkeypatch.setattr(detect, "CHAINS_AT_ONCE", at_once)
+        monkeypatch.setattr(job_chains, "CHAINS_AT_ONCE", at_once)
         assert_same(detect.detect(model, images, NAMES, config, threshold), found)
 
 
@@ -152,13 +153,13 @@ def test_an_image_with_an_empty_mask_is_its_own_sample_without_a_chain(make_mode
     mask[3, 4:9, 4:9] = 1
     calls = []
     counted = dataclasses.replace(model, predict_noise=lambda x_t, t: calls.append(len(t)) or model.predict_noise(x_t, t))
-    found = detect.batch_maps(counted, images, NAMES, config, "mdps", mask)
+    found = job_chains.batch_maps(counted, images, NAMES, config, "mdps", mask)
     assert set(calls) == {1}
     np.testing.assert_array_equal(found.x_0[:3], images[:3])
     empty = [0, 1, 2, 4]
     assert not any(getattr(found, name)[empty].any() for name in ("anomaly", "spread", "difference", "score", "suspected"))
-    assert_same(found, detect.batch_maps(model, images[3:4], NAMES[3:4], config, "mdps", mask[3:4]), kept=3)
-    sampled = detect.batch_maps(model, images, NAMES, quick_config(rules_except="normal_pixels"), "mdps", mask)
+    assert_same(found, job_chains.batch_maps(model, images[3:4], NAMES[3:4], config, "mdps", mask[3:4]), kept=3)
+    sampled = job_chains.batch_maps(model, images, NAMES, quick_config(rules_except="normal_pixels"), "mdps", mask)
     assert abs(sampled.x_0[:3] - images[:3]).max() > ROUNDING
     denoise = prior_denoiser(model.predict_noise)
     x_0 = mdps_chain(denoise, images, 0 * mask, 60, [60, 30, 0, -1], lambda: images[::-1])

@@ -42,12 +42,12 @@ def test_the_first_step_is_adams_along_the_losss_slope(tmp_path, quick_config, s
     images = some_images(2)
     state = train.start_training(config, np)
     before = {name: w.copy() for name, w in state.weights.items()}
-    train.train_step(state, images, config, np)
+    train.train_step(state, images, config, train.BatchGradient(state, config, np))
     moved = np.concatenate([np.ravel(w - before[name]) for name, w in state.weights.items()])
     moved = abs(moved[moved != 0])
     assert moved.size and np.quantile(moved, 0.9) == pytest.approx(1e-5, rel=0.02)
     again = train.TrainingState(state.weights, state.ema, state.first_moment, state.second_moment, [])
-    train.train_step(again, images, config, np)
+    train.train_step(again, images, config, train.BatchGradient(again, config, np))
     assert again.log[0][0] < state.log[0][0]
 
 
@@ -83,7 +83,7 @@ def test_an_l2_penalty_moves_a_weight_without_a_gradient_towards_0(quick_config,
     for l2 in (0.0, 0.1):
         config = quick_config(l2=l2, learning_rate=1e-4)
         state, before = (train.start_training(config, np) for _ in range(2))
-        train.train_step(state, some_images(2), config, np)
+        train.train_step(state, some_images(2), config, train.BatchGradient(state, config, np))
         for name, w in state.weights.items():
             old = before.weights[name]
             step = 1e-4 * np.sign(old) * (abs(old) > 1e-3) if l2 else 0  # of the smallest Adam's epsilon takes a part

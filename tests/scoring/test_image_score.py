@@ -1,5 +1,7 @@
 """E19, E20: one number an image, and the mean and spread of n maps."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -61,9 +63,8 @@ def test_mean_and_spread():
 @pytest.mark.equation("E20")
 @pytest.mark.parametrize("sizes", [(5,), (1, 4), (2, 2, 1)], ids=str)
 def test_groups_of_samples_together_have_the_mean_and_spread_of_all(sizes):
-    maps, together = np.random.default_rng(1).random((2, 5, 4, 4)), None
-    for group in np.split(maps, np.cumsum(sizes)[:-1], axis=1):
-        together = pooled_mean_and_spread(together, (group.shape[1], *mean_and_spread(group)))
-    count, *found = together
+    maps = np.random.default_rng(1).random((2, 5, 4, 4))
+    groups = [(group.shape[1], *mean_and_spread(group)) for group in np.split(maps, np.cumsum(sizes)[:-1], axis=1)]
+    count, *found = functools.reduce(pooled_mean_and_spread, groups)
     assert count == 5
     np.testing.assert_allclose(found, mean_and_spread(maps), rtol=1e-12)

@@ -1,0 +1,182 @@
+"""A team of processes, each with a share of the images: the whole network, or a whole chain, runs in each on its own.
+
+Threads take turns at Python itself, so they help only where single calls of NumPy are long, which takes large images. Processes do not
+wait for each other at all. They are forked: each begins as a copy of the caller and knows all that the caller knows, the weights among
+it, without a byte being sent. What is sent is a share's arguments and its result. `shared_copies` makes arrays that all of them see.
+"""
+
+import contextlib
+import ctypes
+import math
+import mmap
+import os
+import signal
+import sys
+import warnings
+from multiprocessing import Pipe
+
+import numpy as np
+
+from mdps_ref.errors import InputError
+from mdps_ref.kernels.threads import LIMIT
+
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's BLAS does not work in a forked process
+DIES_WITH_PARENT = 1  # Linux's prctl option: which signal a process gets when its parent dies
+ALIGNMENT = 64  # bytes
+
+
+def members(shares):
+    """Return how many processes to share a piece of work among: 1 outside of `fast`, and where no process can be forked.
+
+    Parameters
+    ----------
+    shares : int
+        Into how many shares the work can be cut.
+    """
+    return max(1, min(shares, LIMIT.get())) if CAN_FORK else 1
+
+
+class Team:
+    """Processes that call one function at the same time, each with arguments of its own.
+
+    Parameters
+    ----------
+    work : callable
+        work(*arguments) -> result, which must be picklable. It is called in the members as they were when the team was made.
+    count : int
+        The number of members, the calling process among them. The threads of `fast` are shared out among them.
+    """
+
+    def __init__(self, work, count):
+        self._work, self._threads, self._others = work, max(1, LIMIT.get() // count), []
+        try:
+            for _ in range(count - 1):
+                self._others.append(self._fork())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __call__(self, shares):
+        """Call work(*share) for each share, the first here, each other one in a process of its own.
+
+        Parameters
+        ----------
+        shares : list of tuple
+            One for each member.
+
+        Returns
+        -------
+        list
+            The results, in the order of the shares.
+
+        Raises
+        ------
+        InputError
+            If a process was killed, for example for want of memory.  What work raises in a member is raised here.
+        """
+        for (_, connection), share in zip(self._others, shares[1:], strict=True):
+            connection.send(share)
+        token = LIMIT.set(self._threads)
+        try:
+            results = [self._work(*shares[0])]
+        finally:
+            LIMIT.reset(token)
+        return results + [self._received(connection) for _, connection in self._others]
+
+    def close(self):
+        """End the other processes, whatever they do."""
+        for pid, connection in self._others:
+            connection.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self._others = []
+
+    def _fork(self):
+        ours, theirs = Pipe()
+        sys.stdout and sys.stdout.flush()
+        parent = os.getpid()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads: the member takes no lock that one of them may hold
+            pid = os.fork()
+        if pid == 0:
+            try:
+                self._serve(theirs, parent)
+            finally:
+                os._exit(0)
+        theirs.close()
+        return pid, ours
+
+    def _serve(self, connection, parent):
+        """In a member: answer calls until the caller closes the connection or dies."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the caller decides
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _die_with_parent(parent)
+        _close_all_but(connection.fileno())
+        LIMIT.set(self._threads)
+        while True:
+            try:
+                share = connection.recv()
+            except EOFError:
+                return
+            try:
+                answer = self._work(*share), None
+            except Exception as error:  # it is raised in the caller
+                answer = None, error
+            connection.send(answer)
+
+    def _received(self, connection):
+        try:
+            result, error = connection.recv()
+        except EOFError:
+            raise InputError("a process of the team was killed, for want of memory perhaps; try again with --threads 1") from None
+        if error is not None:
+            raise error
+        return result
+
+
+def _die_with_parent(parent):
+    """Ask the system to kill this process when its parent dies, where it can (Linux); end at once if that has happened already."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl:
+        prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _close_all_but(kept):
+    """Close all files but the standard streams and one: a lock on a file is held until all copies of its descriptor are closed."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def shared_copies(arrays):
+    """Copy arrays into memory that a team's members share: what one writes, all read.
+
+    Parameters
+    ----------
+    arrays : dict of str to host array
+
+    Returns
+    -------
+    dict of str to array
+    """
+    sizes = [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays.values()]
+    memory = mmap.mmap(-1, max(1, sum(sizes)))
+    copies, start = {}, 0
+    for (name, array), size in zip(arrays.items(), sizes, strict=True):
+        copies[name] = np.frombuffer(memory, array.dtype, math.prod(array.shape), start).reshape(array.shape)
+        copies[name][...] = array
+        start += size
+    return copies
+
+
+def even_shares(count, number):
+    """Return slices that cut range(count) into `number` nearly even parts."""
+    return [slice(count * at // number, count * (at + 1) // number) for at in range(number)]
