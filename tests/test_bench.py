@@ -56,6 +56,37 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(quick
     assert "bench.json" in (error := capsys.readouterr().err) and error.count("\n") == 1
 
 
+def test_an_earlier_run_is_compared_row_by_row(quick, capsys, tmp_path):
+    path = tmp_path / "old.json"
+    assert bench.main(["--json", str(path)]) == 0
+    old = json.loads(path.read_text(encoding="utf-8"))
+    for row in old["rows"]:
+        row["seconds"] = 1000.0
+    path.write_text(json.dumps(old), encoding="utf-8")
+    capsys.readouterr()
+    assert bench.main(["--compare", str(path), "--only", "scor"]) == 0
+    (line,) = (text for text in capsys.readouterr().out.splitlines() if "than then" in text and text.split()[1] == "1")
+    assert line.startswith("scoring") and float(line.rpartition(", ")[2].split()[0]) > 1000
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"rows": [1]}', "[]"])
+def test_a_file_of_something_else_is_not_compared(quick, tmp_path, content, capsys):
+    path = tmp_path / "old.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    assert bench.main(["--compare", str(path)]) == 2
+    assert "old.json" in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_the_quick_rows_are_whole_networks_without_memory(quick, capsys, monkeypatch, tmp_path):
+    table = [Row("conv forward", "convolution", (1, 8, 2, 3)), Row("UNet forward, nothing", "scoring", (1, 16))]
+    monkeypatch.setattr(rows, "rows", lambda: table)
+    assert bench.main(["--quick", "--json", str(tmp_path / "b.json")]) == 0
+    results = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
+    assert {row["name"] for row in results["rows"]} == {"UNet forward, nothing"} and not results["exponents"]
+    assert all(row["mib"] is None for row in results["rows"])
+
+
 def test_without_pytorch_it_says_so(quick, capsys, monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name}")
@@ -153,8 +184,8 @@ SETUPS = {
     "normalisation_pullback": (1, 8, 32),
     "attention": (1, 4, 8),
     "attention_pullback": (1, 4, 8),
-    "network": ("tiny",),
-    "guided_step": ("tiny",),
+    "network": ("tiny", 1),
+    "guided_step": ("tiny", 1),
     "scoring": (1, 16),
 }
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import pathlib
 import statistics
 import sys
 
@@ -32,15 +33,20 @@ def parser():
     )
     p.add_argument("--against", choices=("torch",), help="time PyTorch in turns with each row that it has")
     p.add_argument("--only", metavar="NAME", default="", help="only rows that begin with NAME, such as 'conv to kernel' or 'guided'")
+    p.add_argument(
+        "--quick", action="store_true", help="only whole networks and training steps, each for a moment, without memory: two minutes"
+    )
     p.add_argument("--json", metavar="FILE", help="write all numbers there, too")
+    p.add_argument("--compare", metavar="OLD.json", help="say how much faster each row is than in that file, which --json wrote")
     return p
 
 
 def bench(args):
     """Measure, print a table as it grows, and write it down.  Raises: InputError."""
     twins = _twins() if args.against else None
-    chosen = [row for row in rows.rows() if row.name.startswith(args.only)]
-    exponents = {name: growth for name, growth in GROWTHS.items() if name.startswith(args.only)}
+    earlier = _earlier(args.compare) if args.compare else {}
+    chosen = [row for row in rows.rows() if row.name.startswith(args.only) and (not args.quick or row.name.startswith(QUICK))]
+    exponents = {name: growth for name, growth in GROWTHS.items() if name.startswith(args.only) and not args.quick}
     if not chosen and not exponents:
         raise InputError(
             f"--only {args.only!r}: no row begins with that; there are {', '.join([*(row.name for row in rows.rows()), *GROWTHS])}"
@@ -57,11 +63,11 @@ def bench(args):
 
     write()
     for row in chosen:
-        for result in measured(row, twins, peaks):
+        for result in measured(row, twins, peaks, args.quick):
             results["rows"].append(result)
             print(line(result), flush=True)
             write()
-    for text in summary(results["rows"]):
+    for text in [*summary(results["rows"]), *compared(results["rows"], earlier)]:
         print(text, flush=True)
     for name, (make_call, sizes) in exponents.items():
         results["exponents"][name] = timing.growth(make_call, sizes)
@@ -69,19 +75,22 @@ def bench(args):
         write()
 
 
-def measured(row, twins, peaks):
-    """A row's results, a dictionary for each number of threads; memory, measured in processes of their own, is the same in both."""
+def measured(row, twins, peaks, quick=False):
+    """A row's results, a dictionary for each number of threads; memory, measured in processes of their own, is the same in both.
+
+    quick: measure no memory, and time for a quarter of the usual budget.
+    """
     setups = [functools.partial(getattr(rows, row.setup), *row.arguments)]
     if hasattr(twins, row.setup):
         setups.append(functools.partial(getattr(twins, row.setup), *row.arguments))
-    memory = [timing.peak_memory(setup) for setup in setups] + [None]
+    memory = [None if quick else timing.peak_memory(setup) for setup in setups] + [None]
     with fast():
         ours_call = setups[0]()
     calls = [ours_call] + [setup() for setup in setups[1:]]
     for threads, peak in peaks.items():
         if twins:
             twins.use_threads(threads)
-        ours, theirs, ratio = timing.in_turns(*calls, threads=threads)
+        ours, theirs, ratio = timing.in_turns(*calls, threads=threads, budget=timing.BUDGET / (4 if quick else 1))
         speed = row.flops and row.flops / ours / 1e9
         yield {
             **dataclasses.asdict(row),
@@ -122,6 +131,23 @@ def summary(results):
         yield f"{f'{kind}, all of {network}':52}{threads:>8}  median {median:.2f}, least {least:.2f} at {shape} x faster"
 
 
+def compared(results, earlier):
+    """Lines with the earlier time of each row over the present one.  earlier: {(name, threads): seconds}."""
+    for result in results:
+        then = earlier.get((result["name"], result["threads"]))
+        if then:
+            now, label = result["seconds"], f"{result['name']:52}{result['threads']:>8}"
+            yield f"{label}  {1000 * then:.2f} -> {1000 * now:.2f} ms, {then / now:.2f} x faster than then"
+
+
+def _earlier(path):
+    """The seconds of each row in a file that --json wrote, by (name, threads).  Raises: InputError if the file is none."""
+    try:
+        return {(row["name"], row["threads"]): row["seconds"] for row in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["rows"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(f"--compare {path}: is no file that an earlier run's --json wrote; make one with --json {path}") from None
+
+
 def _twins():
     """The module of PyTorch's side.  Raises: InputError where PyTorch cannot be imported."""
     try:
@@ -130,6 +156,7 @@ def _twins():
         raise InputError(f"--against torch: {error}; install PyTorch for the CPU, or leave it out") from error
 
 
+QUICK = ("UNet", "guided step", "training step")  # beginnings of the rows' names
 GROWTHS = {
     "growth with the image's side, tiny": (lambda side: rows.guided_and_mdps(side, network="tiny", samples=1), (32, 64, 128)),
     "growth with the images of a batch, tiny": (lambda n: rows.guided_and_mdps(32, n, network="tiny", samples=1), (1, 2, 4, 8)),

@@ -16,6 +16,7 @@ from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
 from mdps_ref.job.train import BatchGradient, start_training, train_step
+from mdps_ref.kernels.processes import Team, even_shares, members
 from mdps_ref.nn.resnet import RESNETS, resnet_features
 from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
 from mdps_ref.posterior.guidance import misfit_gradient, unit_residual
@@ -52,14 +53,23 @@ def rows():
         Row("norm+SiLU pullback 1x256x64", "normalisation_pullback", (1, 256, 64)),
         Row("attention forward 1x32x128", "attention", (1, 32, 128), 4 * 32**4 * 128),
         Row("attention pullback 1x32x128", "attention_pullback", (1, 32, 128), 8 * 32**4 * 128),
-        Row("UNet forward, released, 256 x 256", "network", ("released",), released),
-        Row("UNet forward, small, 64 x 64", "network", ("small",), unet_flops(NETWORKS["small"])),
-        Row("guided step, released, 256 x 256", "guided_step", ("released",), 2 * released),
-        Row("training step, small, batch 16, 64 x 64", "training", (), 3 * TRAINING_BATCH * unet_flops(NETWORKS["small"])),
+        Row("UNet forward, released, 256 x 256", "network", ("released", 1), released),
+        Row("guided step, released, 256 x 256", "guided_step", ("released", 1), 2 * released),
+        *_small_rows(),
         Row("sampling one image, guided and mdps, small, 64 x 64", "guided_and_mdps"),
         Row("features, wide_resnet101_2, 2 images, 256 x 256", "features", ("wide_resnet101_2", 2, 256)),
         Row("scoring, 8 images, 256 x 256, given features", "scoring", (8, 256)),
     ]
+
+
+def _small_rows():
+    """Passes and training steps of the networks that notebooks and the default run use."""
+    for name, batch in (("tiny", 8), ("small", TRAINING_BATCH)):
+        size, flops = NETWORKS[name].image_size, unet_flops(NETWORKS[name])
+        for n in (1, 4, 16):
+            yield Row(f"UNet forward, {name}, {n} x {size} x {size}", "network", (name, n), n * flops)
+            yield Row(f"guided step, {name}, {n} x {size} x {size}", "guided_step", (name, n), 2 * n * flops)
+        yield Row(f"training step, {name}, batch {batch}, {size} x {size}", "training", (name, batch), 3 * batch * flops)
 
 
 def convolution_shapes(config):
@@ -139,23 +149,48 @@ def attention_pullback(n, side, c):
     return pullback(self_attention, normal(n, side**2, c), normal(n, side**2, 3 * c), heads=4)
 
 
-def network(name):
+def network(name, images):
     config, weights = NETWORKS[name], network_weights(NETWORKS[name])
-    x, t = normal(1, config.image_size, config.image_size, 3), np.array([TIMESTEP])
-    return lambda: unet(weights, x, t, config)
+    x, t = normal(images, config.image_size, config.image_size, 3), np.full(images, TIMESTEP)
+    return shared_by_image(lambda part: unet(weights, x[part], t[part], config), images)
 
 
-def guided_step(name):
+def guided_step(name, images):
     config, weights = NETWORKS[name], network_weights(NETWORKS[name])
-    x, t, level = normal(1, config.image_size, config.image_size, 3), np.array([TIMESTEP]), alpha_bar(TIMESTEP)
-    return lambda: misfit_gradient(lambda x_t, t: unet(weights, x_t, t, config), x, t, 0.3 * x, level, unit_residual)
+    x, t, level = normal(images, config.image_size, config.image_size, 3), np.full(images, TIMESTEP), alpha_bar(TIMESTEP)
+
+    def step(part):
+        return misfit_gradient(lambda x_t, t: unet(weights, x_t, t, config), x[part], t[part], 0.3 * x[part], level, unit_residual)
+
+    return shared_by_image(step, images)
 
 
-def training():
-    config = make_config(with_defaults({"image_size": 64, "network": "small", "batch_size": TRAINING_BATCH}))
-    state, images = start_training(config, np), normal(TRAINING_BATCH, 64, 64, 3)
-    gradient = BatchGradient(state, config, np)
-    return lambda: train_step(state, images, config, gradient)
+def shared_by_image(step, images):
+    """The call of step(part) for all images, shared as detection shares them: by a team of processes, made at the first call."""
+    teams = {}
+
+    def call():
+        count = members(images)
+        if count not in teams:
+            teams[count] = Team(step, count)
+        return teams[count]([(part,) for part in even_shares(images, count)])
+
+    return call
+
+
+def training(name, batch):
+    size = NETWORKS[name].image_size
+    config = make_config(with_defaults({"image_size": size, "network": name, "batch_size": batch}))
+    images, started = normal(batch, size, size, 3), {}
+
+    def call():
+        if members(batch) not in started:
+            state = start_training(config, np)
+            started[members(batch)] = state, BatchGradient(state, config, np)
+        state, gradient = started[members(batch)]
+        train_step(state, images, config, gradient)
+
+    return call
 
 
 def guided_and_mdps(size=64, images=1, **settings):

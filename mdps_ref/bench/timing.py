@@ -35,14 +35,14 @@ def timed(call, inside=contextlib.nullcontext):
         return (time.perf_counter() - start) / count
 
 
-def in_turns(ours, theirs=None, threads=None):
+def in_turns(ours, theirs=None, threads=None, budget=BUDGET):
     """Time both in turns: median times, and the median of theirs / ours pair by pair; None for what is not there.
 
     Ours run inside `fast(threads)`.  The first pair is not counted.
     """
     calls = [(ours, functools.partial(fast, threads))] + ([] if theirs is None else [(theirs,)])
     pair = [timed(*call) for call in calls]
-    count = min(max(PAIRS[0], round(BUDGET / sum(pair))), PAIRS[1])
+    count = min(max(PAIRS[0], round(budget / sum(pair))), PAIRS[1])
     pairs = [[timed(*call) for call in calls] for _ in range(count)]
     times = [statistics.median(column) for column in zip(*pairs, strict=True)]
     return (times[0], None, None) if theirs is None else (*times, statistics.median(b / a for a, b in pairs))

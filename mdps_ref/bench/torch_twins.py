@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mdps_ref.bench.rows import TIMESTEP, TRAINING_BATCH, kernel_like, network_weights, normal, resnet_weights
+from mdps_ref.bench.rows import TIMESTEP, kernel_like, network_weights, normal, resnet_weights
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.nn.layers import timestep_embedding
 from mdps_ref.nn.resnet import LAYERS
@@ -68,16 +68,16 @@ def attention_pullback(n, side, c):
     return lambda: torch.autograd.grad(y, qkv, g, retain_graph=True)
 
 
-def network(name):
+def network(name, images):
     config, p = NETWORKS[name], parameters(network_weights(NETWORKS[name]))
-    x, t = channels_first(normal(1, config.image_size, config.image_size, 3)), np.array([TIMESTEP])
+    x, t = channels_first(normal(images, config.image_size, config.image_size, 3)), np.full(images, TIMESTEP)
     return without_graph(lambda: _unet(p, x, t, config))
 
 
-def guided_step(name):
+def guided_step(name, images):
     """The authors' way: a forward pass for eps, then one more, and a backward pass from the norm to x_t."""
     config, p, level = NETWORKS[name], parameters(network_weights(NETWORKS[name])), alpha_bar(TIMESTEP)
-    x, t = channels_first(normal(1, config.image_size, config.image_size, 3)), np.array([TIMESTEP])
+    x, t = channels_first(normal(images, config.image_size, config.image_size, 3)), np.full(images, TIMESTEP)
     y = 0.3 * x
 
     def step():
@@ -90,15 +90,15 @@ def guided_step(name):
     return step
 
 
-def training():
+def training(name, batch):
     """A step: noise loss, gradient, clipping, Adam, moving average."""
-    config = NETWORKS["small"]
+    config = NETWORKS[name]
     p = {name: w.requires_grad_(True) for name, w in parameters(network_weights(config)).items()}
     mean, adam = [w.detach().clone() for w in p.values()], torch.optim.Adam(p.values(), lr=1e-4)
-    x_0 = channels_first(normal(TRAINING_BATCH, 64, 64, 3))
+    x_0 = channels_first(normal(batch, config.image_size, config.image_size, 3))
 
     def step():
-        noise, t = torch.randn_like(x_0), np.random.randint(1000, size=TRAINING_BATCH)
+        noise, t = torch.randn_like(x_0), np.random.randint(1000, size=batch)
         level = torch.from_numpy(alpha_bar(t).astype(np.float32))[:, None, None, None]
         adam.zero_grad()
         ((noise - _unet(p, level**0.5 * x_0 + (1 - level) ** 0.5 * noise, t, config)) ** 2).mean().backward()
