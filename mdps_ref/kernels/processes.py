@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import warnings
+import weakref
 from multiprocessing import Pipe
 
 import numpy as np
@@ -23,6 +24,7 @@ from mdps_ref.kernels.threads import LIMIT
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's BLAS does not work in a forked process
 DIES_WITH_PARENT = 1  # Linux's prctl option: which signal a process gets when its parent dies
 ALIGNMENT = 64  # bytes
+_CONNECTIONS = weakref.WeakSet()  # of all teams of this process to their members: a new member closes its copies of them
 
 
 def members(shares):
@@ -111,6 +113,7 @@ class Team:
             finally:
                 os._exit(0)
         theirs.close()
+        _CONNECTIONS.add(ours)
         return pid, ours
 
     def _serve(self, connection, parent):
@@ -118,6 +121,8 @@ class Team:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the caller decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _die_with_parent(parent)
+        for inherited in list(_CONNECTIONS):
+            inherited.close()
         _close_all_but(connection.fileno())
         LIMIT.set(self._threads)
         while True:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import sys
 import time
 
 import numpy as np
@@ -102,6 +103,22 @@ def test_a_team_ends_with_its_caller_and_holds_none_of_its_files(tmp_path):
         time.sleep(0.1)
     else:
         pytest.fail("the other process goes on without its caller")
+
+
+def test_a_member_may_forget_the_teams_that_it_inherits(monkeypatch):
+    """Their connections are closed by then; closing them again would be complained about."""
+    caller, teams, complaints = os.getpid(), [Team(lambda: None, 2)], []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    def forget():
+        if os.getpid() != caller:
+            teams.clear()
+        return len(complaints)
+
+    with Team(forget, 2) as team:
+        assert team([(), ()]) == [0, 0]
+    assert teams[0]([(), ()]) == [None, None]
+    teams[0].close()
 
 
 def test_the_threads_of_fast_are_shared_out(monkeypatch):
