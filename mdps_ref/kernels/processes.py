@@ -106,7 +106,7 @@ class Team:
         parent = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # other threads: the member takes no lock that one of them may hold
-            pid = os.fork()
+            pid = _forked()
         if pid == 0:
             try:
                 self._serve(theirs, parent)
@@ -144,6 +144,14 @@ class Team:
         if error is not None:
             raise error
         return result
+
+
+def _forked():
+    """Fork.  Raises: InputError if the system has no room for another process."""
+    try:
+        return os.fork()
+    except OSError as error:
+        raise InputError(f"no second process could be started ({error.strerror}); try again with --threads 1") from None
 
 
 def _die_with_parent(parent):

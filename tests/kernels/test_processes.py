@@ -105,6 +105,14 @@ def test_a_team_ends_with_its_caller_and_holds_none_of_its_files(tmp_path):
         pytest.fail("the other process goes on without its caller")
 
 
+def test_a_system_without_room_for_another_process_is_told(fails_with, monkeypatch):
+    def full():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", full)
+    fails_with(lambda: Team(lambda: None, 2), "--threads 1")
+
+
 def test_a_member_may_forget_the_teams_that_it_inherits(monkeypatch):
     """Their connections are closed by then; closing them again would be complained about."""
     caller, teams, complaints = os.getpid(), [Team(lambda: None, 2)], []
