@@ -75,7 +75,7 @@ def growth(make_call, sizes):
 def peak_memory(make_call):
     """Return the most MiB that a fresh process uses to set up and run a call twice, beyond what importing took; None if unknown.
 
-    make_call() -> the call; it must be importable, since it crosses to the other process.
+    make_call() -> the call; it must be importable, since it crosses to the other process.  Memory of a team's other members is not counted.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
