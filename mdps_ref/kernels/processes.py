@@ -80,16 +80,24 @@ class Team:
         Raises
         ------
         InputError
-            If a process was killed, for example for want of memory.  What work raises in a member is raised here.
+            If a process was killed, for example for want of memory.  What work raises in a member is raised here. If it raises in the
+            calling process, the team has ended.
         """
         for (_, connection), share in zip(self._others, shares[1:], strict=True):
             connection.send(share)
         token = LIMIT.set(self._threads)
         try:
-            results = [self._work(*shares[0])]
+            own = self._work(*shares[0])
+        except BaseException:
+            self.close()  # the others' answers to this call would be taken for those to the next
+            raise
         finally:
             LIMIT.reset(token)
-        return results + [self._received(connection) for _, connection in self._others]
+        answers = [_answer(connection) for _, connection in self._others]
+        for _, error in answers:
+            if error is not None:
+                raise error
+        return [own, *(result for result, _ in answers)]
 
     def close(self):
         """End the other processes, whatever they do."""
@@ -136,14 +144,13 @@ class Team:
                 answer = None, error
             connection.send(answer)
 
-    def _received(self, connection):
-        try:
-            result, error = connection.recv()
-        except EOFError:
-            raise InputError("a process of the team was killed, for want of memory perhaps; try again with --threads 1") from None
-        if error is not None:
-            raise error
-        return result
+
+def _answer(connection):
+    """Receive a member's (result, error)."""
+    try:
+        return connection.recv()
+    except EOFError:
+        raise InputError("a process of the team was killed, for want of memory perhaps; try again with --threads 1") from None
 
 
 def _forked():

@@ -59,10 +59,12 @@ def test_what_is_raised_in_another_process_is_raised_here():
         if x:
             raise InputError(f"share {x} is broken")
 
-    with Team(work, 2) as team:
+        return x
+
+    with Team(work, 3) as team:
         with pytest.raises(InputError, match="share 1 is broken"):
-            team([(0,), (1,)])
-        assert team([(0,), (0,)]) == [None, None]
+            team([(0,), (1,), ("",)])
+        assert team([(0,), ([],), ({},)]) == [0, [], {}]
 
 
 def test_a_process_that_is_killed_is_told(fails_with):
