@@ -34,7 +34,7 @@ def parser():
     p.add_argument("--against", choices=("torch",), help="time PyTorch in turns with each row that it has")
     p.add_argument("--only", metavar="NAME", default="", help="only rows that begin with NAME, such as 'conv to kernel' or 'guided'")
     p.add_argument(
-        "--quick", action="store_true", help="only whole networks and training steps, each for a moment, without memory: two minutes"
+        "--quick", action="store_true", help="only whole networks and training steps, each for a moment, without memory: a few minutes"
     )
     p.add_argument("--json", metavar="FILE", help="write all numbers there, too")
     p.add_argument("--compare", metavar="OLD.json", help="say how much faster each row is than in that file, which --json wrote")
@@ -45,12 +45,11 @@ def bench(args):
     """Measure, print a table as it grows, and write it down.  Raises: InputError."""
     twins = _twins() if args.against else None
     earlier = _earlier(args.compare) if args.compare else {}
-    chosen = [row for row in rows.rows() if row.name.startswith(args.only) and (not args.quick or row.name.startswith(QUICK))]
-    exponents = {name: growth for name, growth in GROWTHS.items() if name.startswith(args.only) and not args.quick}
+    table, growths = [row for row in rows.rows() if not args.quick or row.name.startswith(QUICK)], {} if args.quick else GROWTHS
+    chosen = [row for row in table if row.name.startswith(args.only)]
+    exponents = {name: growth for name, growth in growths.items() if name.startswith(args.only)}
     if not chosen and not exponents:
-        raise InputError(
-            f"--only {args.only!r}: no row begins with that; there are {', '.join([*(row.name for row in rows.rows()), *GROWTHS])}"
-        )
+        raise InputError(f"--only {args.only!r}: no row begins with that; there are {', '.join([*(row.name for row in table), *growths])}")
     peaks = {threads: timing.sgemm_peak(threads) for threads in sorted({1, CORES})}
     print(f"NumPy's BLAS: {timing.blas()}")
     print("matrix product of 2048 x 2048: " + ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items()))

@@ -16,7 +16,8 @@ from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
 from mdps_ref.job.train import BatchGradient, start_training, train_step
-from mdps_ref.kernels.processes import Team, even_shares, members
+from mdps_ref.kernels.processes import Team, members
+from mdps_ref.kernels.threads import even_shares
 from mdps_ref.nn.resnet import RESNETS, resnet_features
 from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
 from mdps_ref.posterior.guidance import misfit_gradient, unit_residual

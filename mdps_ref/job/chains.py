@@ -10,7 +10,8 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.maps import InMemory, Maps
 from mdps_ref.job.progress import progress
-from mdps_ref.kernels.processes import Team, even_shares, members
+from mdps_ref.kernels.processes import Team, members
+from mdps_ref.kernels.threads import even_shares
 from mdps_ref.posterior.sampler import prior_denoiser
 from mdps_ref.scoring.difference import absolute_difference, difference_map
 from mdps_ref.scoring.image_score import IMAGE_SCORES, mean_and_spread, pooled_mean_and_spread
@@ -97,26 +98,18 @@ def _unchanged(images, config):
 
 
 def _maps(model, images, names, config, chain_name, mask):
-    """Return the Maps of a few images. Inside `fast` a team of processes shares the images, or the samples of a single image."""
-    rules = config.resolved_rules
-    alone = model.xp is not np or (rules.share_batches and len(images) > 1)
-    by_image = len(images) >= members(len(images) * config.samples)
-    count = 1 if alone else members(len(images) if by_image else config.samples)
+    """Return the Maps of a few images. Inside `fast` a team of processes shares the work."""
+    shares = _shares(len(images), config, model.xp is np)
 
     def of_share(part, numbers):
         return _sampled(model, images[part], names[part], config, chain_name, None if mask is None else mask[part], numbers)
 
-    every_image, every_sample = slice(0, len(images)), range(config.samples)
-    if by_image:
-        shares = [(part, every_sample) for part in even_shares(len(images), count)]
-    else:
-        shares = [(every_image, every_sample[part]) for part in even_shares(config.samples, count)]
-    with Team(of_share, count) as team:
+    with Team(of_share, len(shares)) as team:
         results = team(shares)
-    if by_image:
-        first, difference, mean, spread = (np.concatenate(arrays) for arrays in zip(*(arrays for _, arrays in results), strict=True))
-    else:
+    if shares[0][0] == shares[-1][0]:  # all of the same images
         first, difference, mean, spread = functools.reduce(_pooled, results)[1]
+    else:
+        first, difference, mean, spread = (np.concatenate(arrays) for arrays in zip(*(arrays for _, arrays in results), strict=True))
     if not np.isfinite(mean).all():
         raise InputError(f"{names[0]} or an image near it: the chain gave nan; train longer, or with a lower learning_rate")
     return Maps(
@@ -127,6 +120,16 @@ def _maps(model, images, names, config, chain_name, mask):
         score=IMAGE_SCORES[config.image_score](mean),
         suspected=np.ones(images.shape[:3], images.dtype) if mask is None else mask[..., 0],
     )
+
+
+def _shares(count, config, on_host):
+    """Cut a few images into shares, or, if they are fewer than the processes, their samples: (images, sample numbers), one a process."""
+    every_image, every_sample = slice(0, count), range(config.samples)
+    if not on_host or (config.resolved_rules.share_batches and count > 1):
+        return [(every_image, every_sample)]
+    if count >= members(count * config.samples):
+        return [(part, every_sample) for part in even_shares(count, members(count))]
+    return [(every_image, every_sample[part]) for part in even_shares(config.samples, members(config.samples))]
 
 
 def _sampled(model, images, names, config, chain_name, mask, numbers):

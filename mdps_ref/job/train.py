@@ -20,7 +20,8 @@ from mdps_ref.job.interrupt import asked_to_stop, stop_if_asked
 from mdps_ref.job.progress import progress
 from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
-from mdps_ref.kernels.processes import Team, even_shares, members, shared_copies
+from mdps_ref.kernels.processes import Team, members, shared_copies
+from mdps_ref.kernels.threads import even_shares
 from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, zeros_like
 from mdps_ref.nn.unet import init_unet, unet
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint

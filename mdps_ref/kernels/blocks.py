@@ -44,7 +44,7 @@ def linear(x, w, b):
         for part in parts:
             np.matmul(rows[part], w, out=y[part])
             if adds:
-                y[part] += b
+                add_along(y[part], b[None])
 
     in_threads(work, blocks(len(rows), ROWS), PER_PRODUCT * x.size * w.shape[1])
     return y.reshape(*x.shape[:-1], w.shape[1])

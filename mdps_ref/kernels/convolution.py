@@ -13,7 +13,7 @@ from mdps_ref.backend import array_module
 from mdps_ref.kernels.blocks import BLOCK as ENTRIES
 from mdps_ref.kernels.blocks import Padded, add_along, matmul
 from mdps_ref.kernels.buffers import cut, empty
-from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, blocks, even_shares, in_threads, pieces
 
 COLUMNS = 256  # output channels at most in one piece of work, where all pixels are in one block
 FEW_PIXELS = 128  # pixels of a band at least: with fewer, reading the kernel again for each band would cost more than the patches
@@ -107,7 +107,8 @@ def _overlap(shift, size):
 def direct_to_kernel(x, g, k):
     """The pullback to the kernel: the product of patches and cotangents.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (K, K, Ci, Co)."""
     c_in, c_out = x.shape[3], g.shape[3]
-    groups = pieces(len(bands := _bands(x, k)), math.ceil(len(bands) / 2))
+    bands = _bands(x, k)
+    groups = even_shares(len(bands), min(2, len(bands)))
     sums = empty((len(groups), k * k * c_in, c_out), x.dtype)
 
     def work(numbers):

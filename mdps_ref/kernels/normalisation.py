@@ -51,14 +51,14 @@ def group_norm_silu(x, scale, shift, *, groups):
     """
     layout = _layout(x.shape, groups, BLOCK)
     x = contiguous(x)
-    lines, y = x.reshape(layout.lines), empty(x.shape, x.dtype)
-    moments = _centred(lines, y.reshape(layout.lines), layout)
+    lines, y = x.reshape(layout.lines), empty(layout.lines, x.dtype)
+    moments = _centred(lines, y, layout)
     slope, half_shift = _slope(0.5 * scale, moments, layout, x.dtype), _line(0.5 * shift, layout, x.dtype)
 
     def work(parts):
         memory = empty((layout.block,), x.dtype)
         for images, part, _ in parts:
-            h = y.reshape(layout.lines)[images, part]
+            h = y[images, part]
             h *= slope[images]
             h += half_shift[images]
             t = np.tanh(h, out=cut(memory, h.shape))
@@ -72,20 +72,20 @@ def group_norm_silu(x, scale, shift, *, groups):
         to_x, *others = _through_norm(twice_g_v, 0.5, sums, lines, scale, moments, layout, twice_g_v)
         return to_x.reshape(x.shape), *others
 
-    return y, pullback
+    return y.reshape(x.shape), pullback
 
 
 def group_norm(x, scale, shift, *, groups):
     """group_norm(x), and the pullback to all three arguments.  Shapes: x (N, ..., C), scale, shift (C) -> as x."""
     layout = _layout(x.shape, groups, BLOCK)
     x = contiguous(x)
-    lines, y = x.reshape(layout.lines), empty(x.shape, x.dtype)
-    moments = _centred(lines, y.reshape(layout.lines), layout)
+    lines, y = x.reshape(layout.lines), empty(layout.lines, x.dtype)
+    moments = _centred(lines, y, layout)
     slope, offset = _slope(scale, moments, layout, x.dtype), _line(shift, layout, x.dtype)
 
     def work(parts):
         for images, part, _ in parts:
-            v = y.reshape(layout.lines)[images, part]
+            v = y[images, part]
             v *= slope[images]
             v += offset[images]
 
@@ -102,7 +102,7 @@ def group_norm(x, scale, shift, *, groups):
         to_x, *others = _through_norm(g, 1.0, sums, lines, scale, moments, layout, empty(g.shape, g.dtype))
         return to_x.reshape(x.shape), *others
 
-    return y, pullback
+    return y.reshape(x.shape), pullback
 
 
 def _centred(x, y, layout):

@@ -19,11 +19,11 @@ from multiprocessing import Pipe
 import numpy as np
 
 from mdps_ref.errors import InputError
+from mdps_ref.kernels.buffers import ALIGNMENT
 from mdps_ref.kernels.threads import LIMIT
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's BLAS does not work in a forked process
 DIES_WITH_PARENT = 1  # Linux's prctl option: which signal a process gets when its parent dies
-ALIGNMENT = 64  # bytes
 _CONNECTIONS = weakref.WeakSet()  # of all teams of this process to their members: a new member closes its copies of them
 
 
@@ -195,8 +195,3 @@ def shared_copies(arrays):
         copies[name][...] = array
         start += size
     return copies
-
-
-def even_shares(count, number):
-    """Return slices that cut range(count) into `number` nearly even parts."""
-    return [slice(count * at // number, count * (at + 1) // number) for at in range(number)]

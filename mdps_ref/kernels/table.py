@@ -109,7 +109,7 @@ TABLE = {
     self_attention: (Twin(_suits_images, shared(attention.self_attention)),),
     depthwise_conv2d: (Twin(_suits_images, with_plain_pullbacks(depthwise_conv2d, depthwise.depthwise_conv2d)),),
     conv2d: (
-        Twin(convolution.suits_winograd, same_size(winograd.conv2d, winograd.to_image, winograd.to_kernel)),
+        Twin(convolution.suits_winograd, same_size(winograd.conv2d, winograd.to_image, lambda x, g, k: winograd.to_kernel(x, g))),
         Twin(convolution.suits_direct, same_size(convolution.direct_conv2d, convolution.direct_to_image, convolution.direct_to_kernel)),
         Twin(convolution.suits_strided, with_plain_pullbacks(conv2d, convolution.strided_conv2d)),
         Twin(lambda x, w, *_, **__: array_module(x, w) is not np, with_plain_pullbacks(conv2d, convolution.joined_windows_conv2d)),

@@ -135,7 +135,11 @@ def blocks(count, size):
 
 def pieces(count, most):
     """Split range(count) into an even number of slices of at most `most`; one slice if count <= most / 2.  Two threads then end at once."""
-    number = 2 * math.ceil(count / (2 * most)) if count > most / 2 else 1
+    return even_shares(count, 2 * math.ceil(count / (2 * most)) if count > most / 2 else 1)
+
+
+def even_shares(count, number):
+    """Return `number` slices that cover range(count); their lengths differ by at most 1."""
     return [slice(count * at // number, count * (at + 1) // number) for at in range(number)]
 
 

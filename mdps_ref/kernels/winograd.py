@@ -79,7 +79,7 @@ def to_image(g, w):
     return conv2d(g, w[::-1, ::-1].swapaxes(2, 3), np.zeros((1, 1, 1, w.shape[2]), g.dtype))
 
 
-def to_kernel(x, g, k=3):
+def to_kernel(x, g):
     """The pullback of the convolution to its kernel: G^T [ sum over tiles of (B x B^T)^T (A^T g A) ] G.
 
     Many tiles are summed in groups, one thread for each group, and the groups do not depend on the number of threads. With few tiles

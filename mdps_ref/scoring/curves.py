@@ -179,3 +179,25 @@ def region_shares(masks):
         regions, _ = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
         share[mask] = 1 / np.bincount(regions.ravel())[regions[mask]]
     return shares
+
+
+def areas_under(rates, heights, limit):
+    """Mean height of each piecewise linear curve over the rates from 0 to a limit.
+
+    Parameters
+    ----------
+    rates, heights : array, (R, points)
+        R curves, rising.
+    limit : float, in (0, 1]
+
+    Returns
+    -------
+    array, (R)
+        nan for a curve with nan.
+    """
+    width, rise = np.diff(rates), np.diff(heights)
+    kept = np.clip(limit - rates[:, :-1], 0, width)  # the part of each piece on this side of the limit
+    share = kept / np.where(width > 0, width, 1)
+    area = (kept * (heights[:, :-1] + rise * share / 2)).sum(axis=1) / limit
+    area = np.minimum(area, 1.0)  # rounding can carry a perfect curve past 1
+    return np.where(np.isnan(rates[:, -1] + heights[:, -1]), np.nan, area)

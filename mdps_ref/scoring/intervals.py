@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.backend import random_stream
-from mdps_ref.scoring.curves import checked_entries, finite_scores, region_shares
+from mdps_ref.scoring.curves import areas_under, checked_entries, finite_scores, region_shares
 
 AT_ONCE = 64  # resamples
 
@@ -212,11 +212,11 @@ class Tally:
 
     def auroc(self, counts):
         """Return the AUROC (E21) of each resample, (R); nan if a class is missing."""
-        return _area(_rising(counts, self.normal), _rising(counts, self.anomalous), 1.0)
+        return areas_under(_rising(counts, self.normal), _rising(counts, self.anomalous), 1.0)
 
     def aupro(self, counts, limit=0.3):
         """Return the AUPRO (E23) of each resample up to a false positive rate, (R); nan if there is no region or no normal pixel."""
-        return _area(_rising(counts, self.normal), _rising(counts, self.overlap), limit)
+        return areas_under(_rising(counts, self.normal), _rising(counts, self.overlap), limit)
 
     def average_precision(self, counts):
         """Return the average precision (E22) of each resample, (R); nan if a class is missing."""
@@ -260,12 +260,3 @@ def _rising(counts, entries):
 def _shares(parts, totals):
     """Parts of totals; nan where a total is 0."""
     return np.where(totals > 0, parts / np.where(totals > 0, totals, 1), np.nan)
-
-
-def _area(x, y, limit):
-    """Mean height of each piecewise linear curve over x from 0 to the limit, as `metrics.area_under` of a single curve, (R)."""
-    width, rise = np.diff(x), np.diff(y)
-    kept = np.clip(limit - x[:, :-1], 0, width)  # the part of each piece on this side of the limit
-    share = kept / np.where(width > 0, width, 1)
-    area = (kept * (y[:, :-1] + rise * share / 2)).sum(axis=1) / limit
-    return np.minimum(area, 1.0)  # rounding can carry a perfect curve past 1

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from mdps_ref.scoring.curves import checked_entries, finite_scores, precision_recall_curve, pro_curve, roc_curve
+from mdps_ref.scoring.curves import areas_under, checked_entries, finite_scores, precision_recall_curve, pro_curve, roc_curve
 
 
 def auroc(labels, scores):
@@ -241,12 +241,7 @@ def area_under(rates, heights, limit):
     float
         nan if the curve is nan.
     """
-    if math.isnan(rates[-1] + heights[-1]):
-        return math.nan
-    kept = rates <= limit
-    x = np.append(rates[kept], limit)
-    y = np.append(heights[kept], np.interp(limit, rates, heights))
-    return min(1.0, float(np.trapezoid(y, x)) / limit)  # rounding can carry a perfect curve past 1
+    return float(areas_under(rates[None], heights[None], limit)[0])
 
 
 def _is_one_class(labels):

@@ -13,8 +13,8 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.train import BatchGradient, draw_batch, start_training
 from mdps_ref.kernels import fast, processes
-from mdps_ref.kernels.processes import Team, even_shares, members, shared_copies
-from mdps_ref.kernels.threads import LIMIT
+from mdps_ref.kernels.processes import Team, members, shared_copies
+from mdps_ref.kernels.threads import LIMIT, even_shares
 
 pytestmark = [
     pytest.mark.kernels_as_they_are,

@@ -115,6 +115,16 @@ def test_a_twin_is_its_plain_primitive(op, at, layout, many_blocks, strict_devic
     assert tried, "no case suits this twin"
 
 
+def test_numpys_buffer_is_small_inside_fast_and_as_before_outside():
+    before = np.getbufsize()
+    with fast():
+        inside = np.getbufsize()
+        with fast():
+            assert np.getbufsize() == inside < before
+        assert np.getbufsize() == inside
+    assert np.getbufsize() == before
+
+
 def test_fast_uses_a_twin_inside_the_block_and_nothing_outside(monkeypatch):
     x, calls = normal((2, 3, 4), 0), []
     twin = TABLE[ops.concatenate][0]
