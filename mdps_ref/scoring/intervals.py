@@ -59,7 +59,7 @@ def resampled(groups, resamples=1000, seed=0, strata=None):
     ValueError
         If there are no images, or a group has images of two classes.
     """
-    groups = np.arange(groups) if isinstance(groups, int) else np.asarray(groups)
+    groups = np.arange(groups) if isinstance(groups, int | np.integer) else np.asarray(groups)
     if not len(groups):
         raise ValueError("there are no images to draw from; at least one is needed")
     _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)

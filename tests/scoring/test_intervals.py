@@ -66,6 +66,10 @@ def test_images_of_one_group_are_drawn_together_and_strata_keep_their_number_of_
     assert (without.sum(axis=1) == 5).all() and len(set(without[:, [1, 3]].sum(axis=1))) > 2
 
 
+def test_a_number_of_images_may_be_a_numpy_integer():
+    np.testing.assert_array_equal(resampled(np.int64(7), 5), resampled(7, 5))
+
+
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="no images"):
         resampled(0)
