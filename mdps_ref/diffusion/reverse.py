@@ -72,6 +72,11 @@ def ddim_coefficients(alpha_bar_t, alpha_bar_s, ddim_eta=1.0):
     c1, c2 : float
         c1^2 + c2^2 = 1 - alpha_bar_s, so x_s has the noise of its level.
 
+    Raises
+    ------
+    ValueError
+        If ddim_eta is out of its range. A larger one can leave no real c2.
+
     Equation
     --------
     E07 : c1 = eta sqrt((1 - alpha_bar_t / alpha_bar_s) (1 - alpha_bar_s) / (1 - alpha_bar_t)), c2 = sqrt(1 - alpha_bar_s - c1^2)
@@ -80,6 +85,8 @@ def ddim_coefficients(alpha_bar_t, alpha_bar_s, ddim_eta=1.0):
     ----------
     DDIM (Song et al. 2021), Eq. 12 and 16.
     """
+    if not 0 <= ddim_eta <= 1:
+        raise ValueError(f"ddim_eta is {ddim_eta}; expected a number from 0 to 1")
     c1 = ddim_eta * ((1 - alpha_bar_t / alpha_bar_s) * (1 - alpha_bar_s) / (1 - alpha_bar_t)) ** 0.5
     return c1, (1 - alpha_bar_s - c1**2) ** 0.5
 
@@ -97,6 +104,11 @@ def ddim_step(x_t, eps, z, alpha_bar_t, alpha_bar_s, ddim_eta=1.0):
     Returns
     -------
     array, (N, H, W, C)
+
+    Raises
+    ------
+    ValueError
+        As `ddim_coefficients`.
 
     Equation
     --------

@@ -48,3 +48,11 @@ def test_with_eta_0_the_same_noise_is_put_back():
 def test_the_last_step_is_tweedie():
     x_t, eps = normal(4), normal(4, seed=1)
     np.testing.assert_array_equal(ddim_step(x_t, eps, normal(4, seed=2), alpha_bar(10), 1.0), tweedie(x_t, eps, alpha_bar(10)))
+
+
+@pytest.mark.parametrize("ddim_eta", [7, 1.001, -0.1, float("nan")])
+def test_an_eta_out_of_its_range_is_refused(ddim_eta):
+    with pytest.raises(ValueError, match="ddim_eta"):
+        ddim_coefficients(alpha_bar(500), alpha_bar(100), ddim_eta)
+    with pytest.raises(ValueError, match="ddim_eta"):
+        ddim_step(normal(4), normal(4), normal(4), alpha_bar(500), alpha_bar(100), ddim_eta)
