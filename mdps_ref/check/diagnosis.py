@@ -42,6 +42,11 @@ def named(function):
     return "your function" if name == "<lambda>" else name
 
 
+def without_a_body(function):
+    """Return the sentence for a function that returned None."""
+    return f"{named(function)} returned None. Write its body, end it with `return ...`, and run this cell again."
+
+
 def _call(exercise, function, case):
     """The parts of the result of a case, a list of arrays; and a sentence if there is none."""
     arguments = copy.deepcopy(case)
@@ -52,7 +57,7 @@ def _call(exercise, function, case):
         except Exception as error:
             return None, f"Calling {named(function)}({exercise.takes}) raised {type(error).__name__}: {_one_line(error)}"
     if result is None:
-        return None, f"{named(function)} returned None. Write its body, end it with `return ...`, and run this cell again."
+        return None, without_a_body(function)
     changed = [name for name, a, b in zip(exercise.names, arguments, case, strict=False) if not _same(a, b)]
     if changed:
         return None, f"{named(function)} changes its argument {changed[0]} in place. Make a new array instead."
@@ -106,14 +111,21 @@ def _of_shape(part, good):
 
 def _oracles_words(exercise, function):
     """What the oracle says, or None if it is content."""
+    inputs = []
+
+    def noted(*arguments):
+        inputs[:] = arguments
+        return function(*arguments)
+
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            exercise.oracle(function)
+            exercise.oracle(noted)
         except AssertionError as error:
             return f"It is not {exercise.gives}. This test fails: {_one_line(error)}."
         except Exception as error:
-            return f"On other inputs {named(function)} raised {type(error).__name__}: {_one_line(error)}"
+            numbers = [f"{name} = {value}" for name, value in zip(exercise.names, inputs, strict=False) if isinstance(value, int | float)]
+            return f"With {', '.join(numbers) or 'other inputs'} {named(function)} raised {type(error).__name__}: {_one_line(error)}"
     return None
 
 
@@ -137,9 +149,9 @@ def _equal(found, wrong):
 
 
 def _sign_or_factor(exercise, results, expected):
-    """A sentence if all results are wrong by the sign or by one factor each."""
+    """A sentence if all results are wrong by the sign or by one factor each; None if all are right."""
     ratios = [_ratio(found, right) for found, right in zip(results, expected, strict=True)]
-    if None in ratios:
+    if None in ratios or all(abs(ratio - 1) < CLOSE for ratio in ratios):
         return None
     if all(abs(ratio + 1) < CLOSE for ratio in ratios):
         return "The sign is wrong: the result is right up to a factor of -1."
@@ -150,6 +162,8 @@ def _sign_or_factor(exercise, results, expected):
                     return f"Right up to a factor: the result is {times.format(name)} what it should be{word}."
     if max(ratios) - min(ratios) < CLOSE * abs(max(ratios)):
         return f"Right up to a factor: the result is {ratios[0]:.6g} times what it should be."
+    if all(sum(part.size for part in found) == 1 for found in results):
+        return None  # any single number is a multiple of the right one
     told = " and ".join(f"{ratio:.4g}" for ratio in ratios[:2])
     return f"Right up to a factor, which differs from case to case ({told}): is it a letter that is forgotten or taken twice?"
 

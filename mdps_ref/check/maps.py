@@ -119,18 +119,24 @@ def moments(f):
         agree(spread[i, r, c], math.sqrt(sum((value - middle) ** 2 for value in values) / 5), f"the spread at {(i, r, c)}")
 
 
-def _features(pool=True, distance=lambda u, v, dot: 1 - dot / (u * v), end=1, layers=sum):
-    """A feature map with faults: no pooling, another distance, other corners, another sum of the layers."""
+def _features(before=("pool",), after=("enlarge",), distance=lambda u, v, dot: 1 - dot / (u * v), end=1, layers=sum):
+    """A feature map with faults: other steps before or after the distance, another distance, other corners, another sum of the layers."""
 
     def mapped(features_x, features_y, size):
         maps = []
         for a, b in zip(features_x, features_y, strict=True):
             h, w = a.shape[1:3]
-            if pool:
-                a, b = (filters.along_both_axes(x, filters.mean3_matrix(h), filters.mean3_matrix(w)) for x in (a, b))
+            steps = {
+                "pool": [filters.mean3_matrix(h), filters.mean3_matrix(w)],
+                "enlarge": [_linear(h, size[0], end), _linear(w, size[1], end)],
+            }
+            for step in before:
+                a, b = (filters.along_both_axes(x, *steps[step]) for x in (a, b))
             u, v = (np.sqrt((x * x).sum(axis=-1)) for x in (a, b))
-            rows, columns = (_linear(n, m, end) for n, m in ((h, size[0]), (w, size[1])))
-            maps.append(np.einsum("rh,nhw,cw->nrc", rows, distance(u, v, (a * b).sum(axis=-1)), columns))
+            one = distance(u, v, (a * b).sum(axis=-1))[..., None]
+            for step in after:
+                one = filters.along_both_axes(one, *steps[step])
+            maps.append(one[..., 0])
         return layers(maps)
 
     return mapped
@@ -141,11 +147,11 @@ def _linear(size_in, size_out, end):
     return np.maximum(0, 1 - abs(np.linspace(0, size_in - end, size_out)[:, None] - np.arange(size_in)))
 
 
-def _smooth(exponent=-0.5, mirror=True, normalise=True, axes=(1, 2)):
-    """Smoothing with faults: another Gaussian, a border of zeros, one axis alone."""
+def _smooth(exponent=-0.5, mirror=True, normalise=True, axes=(1, 2), cut=4):
+    """Smoothing with faults: another Gaussian, a border of zeros, one axis alone or all three, another cut."""
 
     def smoothed(maps, sigma):
-        radius = round(4 * sigma)
+        radius = round(cut * sigma)
         kernel = np.exp(exponent * (np.arange(-radius, radius + 1) / sigma) ** 2)
         kernel = kernel / kernel.sum() if normalise else kernel
         for axis in axes:
@@ -204,7 +210,9 @@ EXERCISES = {
         [(*FEATURES, (9, 7))],
         {
             "That is the cosine; the distance is 1 minus it.": _features(distance=lambda u, v, dot: dot / (u * v)),
-            "The 3 x 3 pooling is missing.": _features(pool=False),
+            "The 3 x 3 pooling is missing.": _features(before=()),
+            "Pool the features, before the cosine; you pool the distance.": _features(before=(), after=("pool", "enlarge")),
+            "Enlarge the distance, after the cosine; you enlarge the features.": _features(before=("pool", "enlarge"), after=()),
             "The features are not divided by their lengths, so this is no cosine.": _features(distance=lambda u, v, dot: 1 - dot),
             "The corners of small map and image have to lie on each other: the last point is at size - 1.": _features(end=0),
             "The layers are averaged; add them.": _features(layers=lambda maps: sum(maps) / len(maps)),
@@ -249,12 +257,14 @@ EXERCISES = {
         "the maps smoothed by a Gaussian that is cut off at 4 sigma, the border mirrored",
         difference.smooth,
         smooth_in_loops,
-        [(MAPS[0], 0.7)],
+        [(MAPS[0], 0.7), (MAPS[0], 1.0)],
         {
             "The 1/2 in the Gaussian's exponent is missing.": _smooth(exponent=-1),
             "The border is filled with zeros; mirror it.": _smooth(mirror=False),
             "The mirror lies at the centre of the edge pixel; yours repeats that pixel.": _smooth(mirror="symmetric"),
             "The border is not mirrored; it is repeated.": _smooth(mirror="edge"),
+            "The Gaussian is cut off at 3 sigma; cut it off at 4.": _smooth(cut=3),
+            "The maps are smoothed along the batch axis, too, so that images mix.": _smooth(axes=(0, 1, 2)),
             "The kernel does not sum to 1.": _smooth(normalise=False),
             "The maps are smoothed along the columns alone.": _smooth(axes=(1,)),
             "The maps are smoothed along the rows alone.": _smooth(axes=(2,)),

@@ -40,26 +40,26 @@ def average_precision_by_steps(labels, scores):
     return total
 
 
-def regions_by_flood(mask):
-    """The 8-connected pieces of a mask, each a set of pixels, grown from a seed pixel by pixel."""
+def regions_by_flood(mask, diagonal=True):
+    """The pieces of a mask, 8-connected or, without the diagonal, 4-connected, each a set of pixels, grown from a seed pixel by pixel."""
     left, regions = set(zip(*np.nonzero(mask), strict=True)), []
     while left:
         region, front = set(), [left.pop()]
         while front:
             row, col = front.pop()
             region.add((row, col))
-            near = {(row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            near = {(row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1) if diagonal or not i * j} & left
             left -= near
             front += near
         regions.append(region)
     return regions
 
 
-def aupro_by_definition(masks, maps, limit):
+def aupro_by_definition(masks, maps, limit, diagonal=True):
     """A threshold at a time, a region at a time; then trapezoids, the last one cut at the limit."""
-    points = [(0.0, 0.0)]
+    points, pieces = [(0.0, 0.0)], [regions_by_flood(mask, diagonal) for mask in masks]
     for t in sorted(set(maps.ravel().tolist()), reverse=True):
-        overlaps = [np.mean([m[p] >= t for p in region]) for mask, m in zip(masks, maps, strict=True) for region in regions_by_flood(mask)]
+        overlaps = [np.mean([m[p] >= t for p in region]) for m, regions in zip(maps, pieces, strict=True) for region in regions]
         points.append(((maps[~masks] >= t).mean(), np.mean(overlaps)))
     area = 0.0
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
@@ -70,9 +70,16 @@ def aupro_by_definition(masks, maps, limit):
     return area / limit
 
 
+def _tie(f, words):
+    """An anomalous and a normal entry of the same score, in both orders: AUROC and average precision are one half."""
+    for labels in ([True, False], [False, True]):
+        agree(f(np.array(labels), np.array([1.0, 1.0])), 0.5, f"{words}; with labels {labels} and scores [1, 1]")
+
+
 def pairs(f):
     """a count of pairs: how often an anomalous entry scores above a normal one, ties one half."""
     agree(f(np.array([0, 1, 0, 1], bool), np.array([1.0, 2, 3, 4])), 0.75, "the AUROC of four entries")
+    _tie(f, "a tie counts one half, in whatever order its entries are")
     for seed in range(5):
         entries = drawn_entries(seed)
         agree(f(*entries), auroc_by_pairs(*entries), "the AUROC of 22 entries")
@@ -81,6 +88,7 @@ def pairs(f):
 def steps(f):
     """the sum of steps, a distinct score at a time."""
     agree(f(np.array([1, 0, 1], bool), np.array([3.0, 2, 1])), (1 + 2 / 3) / 2, "the average precision of three entries")
+    _tie(f, "entries of the same score are one step, and are not counted one by one")
     for seed in range(5):
         entries = drawn_entries(seed)
         agree(f(*entries), average_precision_by_steps(*entries), "the average precision of 22 entries")
@@ -104,10 +112,10 @@ def harmonic_mean(f):
 
 def no_lower_threshold(f):
     """a search through all scores, for the lowest that keeps to the rate."""
-    scores = drawn_entries(0)[1]
-    for rate in (0.0, 0.1, 0.29, 0.5, 1.0):
-        lowest = min(value for value in scores.tolist() if (scores > value).mean() <= rate)
-        agree(f(scores, rate), lowest, f"the threshold at rate {rate}")
+    for scores in (drawn_entries(0)[1], np.arange(100.0)):
+        for rate in (0.0, 0.1, 0.29, 0.5, 1.0):
+            lowest = min(value for value in scores.tolist() if (scores > value).mean() <= rate)
+            agree(f(scores, rate), lowest, f"the threshold of {len(scores)} scores at rate {rate}")
 
 
 def _pairs(tie=0.5, turned=False):
@@ -195,6 +203,9 @@ EXERCISES = {
         {
             "The integral ends at the limit; yours goes on to 1.": _pro(limit=1.0),
             "Each region counts alike; you count each pixel alike.": _pro(share="pixels"),
+            "Pixels that touch at a corner belong to one region (8-connected); yours are 4-connected.": lambda *arguments: (
+                aupro_by_definition(*arguments, diagonal=False)
+            ),
             "Divide the integral by the limit, so that 1 is perfect.": _pro(normalise=False),
             "Both: each region counts alike, and the integral ends at the limit. That is the pixels' AUROC.": _pro("pixels", 1.0),
         },
@@ -222,11 +233,14 @@ EXERCISES = {
         "the lowest good score that at most this share of the good scores exceeds",
         metrics.threshold_at_rate,
         no_lower_threshold,
-        [(np.arange(20.0), 0.1), (np.arange(10.0), 0.3)],
+        [(np.arange(20.0), 0.1), (np.arange(100.0), 0.29)],
         {
             "That is the quantile of the rate; the quantile of 1 - rate is asked for.": lambda s, rate: np.sort(s)[int(rate * len(s))],
             "That is one score too low: more than the rate exceeds it.": lambda s, rate: np.sort(s)[::-1][int(rate * len(s) + 1e-9) + 1],
             "That is one score too high: the whole rate may be used.": lambda s, rate: np.sort(s)[::-1][int(rate * len(s) + 1e-9) - 1],
+            "int(rate * n) can be one too low, for 0.29 * 100 is 28.999...: look for the largest k with k / n <= rate.": (
+                lambda s, rate: np.sort(s)[::-1][int(rate * len(s))]
+            ),
             "That lies between two scores; take the score itself.": lambda s, rate: np.quantile(s, 1 - rate),
         },
     ),

@@ -12,6 +12,8 @@ from mdps_ref.check.exercise import Exercise, agree, normal
 
 SCALE, SHIFT = normal(4) + 2, normal(4, seed=1)
 X = {"image": normal(2, 4, 4, 2), "channels": normal(2, 3, 3, 4), "rows": normal(3, 5), "kernel": normal(3, 3, 2, 3), "bias": normal(3)}
+SQUARE = normal(4, 4)  # so that an axis that is not kept raises no error
+KERNEL, BIAS = normal(3, 3, 2, 2), normal(2)  # so that channels that are not swapped raise no error
 QKV = normal(2, 3, 12)
 
 
@@ -143,11 +145,14 @@ EXERCISES = {
         "the softmax over the last axis",
         ops.softmax,
         softmax_row_by_row,
-        [(X["rows"],)],
+        [(SQUARE,)],
         {
             "The division by the sum of the row is missing.": np.exp,
             "The sum runs over the whole array; each row has its own.": lambda x: np.exp(x) / np.exp(x).sum(),
             "The sum runs over the first axis; it should run over the last.": lambda x: np.exp(x) / np.exp(x).sum(axis=0),
+            "Sum over the last axis, and keep it (keepdims=True); without it each row is divided by the sums of all rows.": lambda x: (
+                np.exp(x) / np.exp(x).sum(axis=-1)
+            ),
             "The exponential is missing.": lambda x: x / x.sum(axis=-1, keepdims=True),
         },
     ),
@@ -156,7 +161,7 @@ EXERCISES = {
         _AS_X,
         pulled(ops.softmax),
         by_differences(ops.softmax, (3, 5)),
-        case(ops.softmax, X["rows"]),
+        case(ops.softmax, SQUARE),
         {
             "That is 0 everywhere: with a cotangent of ones it would be right, but not with this one.": lambda g, x: 0 * g,
             "The shares of a row hang together: subtract the sum of g y over the row from g.": lambda g, x: g * ops.softmax(x),
@@ -164,6 +169,12 @@ EXERCISES = {
                 g * ops.softmax(x) * (1 - ops.softmax(x))
             ),
             "The last product with y is missing.": lambda g, x: g - (g * ops.softmax(x)).sum(axis=-1, keepdims=True),
+            "Sum g y over the last axis, and keep it (keepdims=True); without it each row gets the sums of all rows.": lambda g, x: (
+                ops.softmax(x) * (g - (g * ops.softmax(x)).sum(axis=-1))
+            ),
+            "Sum g y over the last axis, and keep it; yours is one sum over the whole array.": lambda g, x: (
+                ops.softmax(x) * (g - (g * ops.softmax(x)).sum())
+            ),
             "Sum g y over the row, not g.": lambda g, x: ops.softmax(x) * (g - g.sum(axis=-1, keepdims=True)),
         },
     ),
@@ -221,9 +232,11 @@ EXERCISES = {
         _AS_X,
         pulled(_convolve),
         by_differences(_convolve, (1, 4, 4, 2), (3, 3, 2, 3), (3,)),
-        case(_convolve, X["image"], X["kernel"], X["bias"]),
+        case(_convolve, X["image"], KERNEL, BIAS),
         {
             "The kernel has to be turned by half a circle on the way back.": lambda g, x, w, b: _convolved(g, w.swapaxes(2, 3)),
+            "Input and output channels have to be swapped on the way back.": lambda g, x, w, b: _convolved(g, w, turned=True),
+            "On the way back the kernel has to be turned by half a circle, and its channels swapped.": lambda g, x, w, b: _convolved(g, w),
             "Only the centre of the kernel is used.": lambda g, x, w, b: g @ w[1, 1].T,
         },
     ),
@@ -252,6 +265,8 @@ EXERCISES = {
         {
             "b has to be transposed on the way back.": lambda g, a, b: g @ b,
             "The order of the product is the wrong way round: g comes first.": lambda g, a, b: b.T @ g,
+            "That is the transposed result: (A B)^T is B^T A^T.": lambda g, a, b: b @ g.T,
+            "The cotangent of a alone is asked for; you return that of b, too.": lambda g, a, b: (g @ b.T, a.T @ g),
             "That is the cotangent of b.": lambda g, a, b: a.T @ g,
             "That is the product entry by entry; the pullback is a matrix product, too.": lambda g, a, b: g * b,
         },

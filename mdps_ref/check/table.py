@@ -2,9 +2,11 @@
 
 import difflib
 
+import numpy as np
+
 from mdps_ref.autograd.check import check_pullback
 from mdps_ref.check import chain, guidance, maps, metrics, noise, posterior, pullbacks, reverse
-from mdps_ref.check.diagnosis import diagnose, named
+from mdps_ref.check.diagnosis import diagnose, named, without_a_body
 
 ROOMS = (noise, reverse, posterior, guidance, chain, maps, metrics, pullbacks)  # E01 to E24, then primitives
 EXERCISES = {name: exercise for room in ROOMS for name, exercise in room.EXERCISES.items()}
@@ -67,9 +69,26 @@ def _judge_primitive(function, arrays):
     if not arrays:
         return 'Give its arguments, too: check("primitive", f, x, ...).', ""
     try:
+        unwritten = _unwritten_part(function, arrays)
+        if unwritten:
+            return unwritten, ""
         error = check_pullback(function, list(arrays))
     except AssertionError as wrong:
         return f"The {wrong}.", ""
     except Exception as error:
         return f"{named(function)} raised {type(error).__name__}: {error}", ""
     return None, f"The pullbacks of {named(function)} agree with central differences; the largest error is {error:.1e}."
+
+
+def _unwritten_part(function, arrays):
+    """A sentence if a primitive returns None, or if one of its pullbacks is no function of g or returns None."""
+    y = function(*arrays)
+    if y is None:
+        return without_a_body(function)
+    for k, pullback in enumerate(getattr(function, "pullbacks", ())):
+        pull = pullback and pullback(y, *arrays)
+        if pullback and not callable(pull):
+            return f"The pullback to argument {k} must be a function of g, not {type(pull).__name__}: did you forget an inner `lambda g:`?"
+        if pullback and pull(np.ones_like(y)) is None:
+            return f"The pullback to argument {k} returned None. End it with `return ...`."
+    return None
