@@ -90,6 +90,24 @@ def to_host(array):
     return array if array_module(array) is np else array.get()
 
 
+def image_key(image):
+    """Return the key of an image's random streams: a hash of its pixels, rounded to 256 levels.
+
+    So a photograph gets the same random numbers, and the same score, under any name and in any folder.
+
+    Parameters
+    ----------
+    image : array, (H, W, C), in [-1, 1]
+        On the host.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    return hashlib.sha256(np.round(127.5 * (image + 1)).astype(np.int16)).hexdigest()[:16]
+
+
 def random_stream(seed, stream, image="", sample=0):
     """Return the random generator of one stream of numbers, one image and one posterior sample.
 
@@ -102,7 +120,7 @@ def random_stream(seed, stream, image="", sample=0):
     stream : str
         What the numbers are for: "training", for example, or the name of a chain.
     image : str
-        Name of the image.
+        Key of the image, such as that of `image_key`.
     sample : int
         Index of the posterior sample.
 

@@ -150,3 +150,12 @@ def test_normal_draws_have_normal_moments():
     x = backend.random_stream(0, "moments").standard_normal(n)
     errors = [x.mean(), x.var() - 1, (x**3).mean(), (x**4).mean() - 3]
     assert np.all(np.abs(errors) < 5 * np.sqrt(np.array([1, 2, 15, 96]) / n)), errors
+
+
+def test_an_image_has_its_key_from_its_pixels_alone():
+    """Rounding that a decoder leaves changes no key; a grey level of one pixel does."""
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3)) / 127.5 - 1
+    other = image.copy()
+    other[2, 1, 0] += 1 / 127.5
+    assert backend.image_key(image.astype(np.float32)) == backend.image_key(image + 1e-4)
+    assert backend.image_key(image) != backend.image_key(other) != backend.image_key(image[::-1])

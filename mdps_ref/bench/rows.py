@@ -198,8 +198,8 @@ def guided_and_mdps(size=64, images=1, **settings):
     """The guided chain and MDPS, as `calibrate` runs them, from images to scores."""
     config = make_config(with_defaults({"image_size": size, "network": "small"} | settings))
     model = make_model(network_weights(config.unet()), config)
-    y, names = np.clip(normal(images, size, size, 3, scale=0.3), -1, 1), [f"image {i}" for i in range(images)]
-    return lambda: calibrate(Model(model.predict_noise, model.features, np), y, names, config)
+    y = np.clip(normal(images, size, size, 3, scale=0.3), -1, 1)
+    return lambda: calibrate(Model(model.predict_noise, model.features, np), y, config)
 
 
 def features(name, images, side):

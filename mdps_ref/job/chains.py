@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from mdps_ref.backend import to_device, to_host
+from mdps_ref.backend import image_key, to_device, to_host
 from mdps_ref.errors import InputError
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.maps import InMemory, Maps
@@ -24,12 +24,12 @@ def images_at_once(config):
     return config.batch_size if config.resolved_rules.share_batches else max(1, CHAINS_AT_ONCE // config.samples)
 
 
-def run_chains(model, images, names, config, chain_name, mask_of=None, keep=InMemory):
+def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory):
     """Run n chains an image and keep their maps, with a progress bar. Images that an earlier process finished are left out.
 
     Parameters
     ----------
-    model, images, names, config, keep
+    model, images, config, keep
         As for `detect`.
     chain_name : {"reconstruction", "guided", "mdps"}
         Chooses start and strength, and names the random streams.
@@ -50,20 +50,20 @@ def run_chains(model, images, names, config, chain_name, mask_of=None, keep=InMe
     with progress(len(images), "image", f"{chain_name} chain", done) as shown:
         for start in range(done, len(images), at_once):
             part = slice(start, min(start + at_once, len(images)))
-            kept.add(batch_maps(model, images[part], names[part], config, chain_name, mask_of and mask_of(part)))
+            kept.add(batch_maps(model, images[part], config, chain_name, mask_of and mask_of(part)))
             shown.update(part.stop - part.start)
             stop_if_asked()
     return kept
 
 
-def batch_maps(model, images, names, config, chain_name, mask=None):
+def batch_maps(model, images, config, chain_name, mask=None):
     """Run n chains for each of a few images, which share each pass of the network, and make their Maps.
 
     Where the mask of an image is empty, Eq. (10) makes every sample the image itself: no chain is run, and its maps are 0.
 
     Parameters
     ----------
-    model, images, names, config, chain_name
+    model, images, config, chain_name
         As for `run_chains`.
     mask : array, (n, H, W, 1), optional
         1 = suspected.
@@ -78,13 +78,11 @@ def batch_maps(model, images, names, config, chain_name, mask=None):
         If a map is not finite.
     """
     if mask is None or not config.resolved_rules.keeps_normal_pixels:
-        return _maps(model, images, names, config, chain_name, mask)
+        return _maps(model, images, config, chain_name, mask)
     drawn = mask.any(axis=(1, 2, 3))
     maps = _unchanged(images, config)
     if drawn.any():
-        some = _maps(
-            model, images[drawn], [name for name, wanted in zip(names, drawn, strict=True) if wanted], config, chain_name, mask[drawn]
-        )
+        some = _maps(model, images[drawn], config, chain_name, mask[drawn])
         for field in dataclasses.fields(Maps):
             getattr(maps, field.name)[drawn] = getattr(some, field.name)
     return maps
@@ -97,12 +95,12 @@ def _unchanged(images, config):
     return Maps(images.copy(), zeros.copy(), zeros.copy(), zeros.copy(), score, zeros)
 
 
-def _maps(model, images, names, config, chain_name, mask):
+def _maps(model, images, config, chain_name, mask):
     """Return the Maps of a few images. Inside `fast` a team of processes shares the work."""
     shares = _shares(len(images), config, model.xp is np)
 
     def of_share(part, numbers):
-        return _sampled(model, images[part], names[part], config, chain_name, None if mask is None else mask[part], numbers)
+        return _compared(model, images[part], config, chain_name, None if mask is None else mask[part], numbers)
 
     with Team(of_share, len(shares)) as team:
         results = team(shares)
@@ -111,7 +109,7 @@ def _maps(model, images, names, config, chain_name, mask):
     else:
         first, difference, mean, spread = (np.concatenate(arrays) for arrays in zip(*(arrays for _, arrays in results), strict=True))
     if not np.isfinite(mean).all():
-        raise InputError(f"{names[0]} or an image near it: the chain gave nan; train longer, or with a lower learning_rate")
+        raise InputError(f"the {chain_name} chain gave nan; train longer, or with a lower learning_rate")
     return Maps(
         x_0=first,
         difference=difference / config.samples,
@@ -132,44 +130,90 @@ def _shares(count, config, on_host):
     return [(every_image, every_sample[part]) for part in even_shares(config.samples, members(config.samples))]
 
 
-def _sampled(model, images, names, config, chain_name, mask, numbers):
-    """Draw samples of the given numbers a few at a time, so that memory does not grow with n, and compare them with their images.
+def draw_samples(model, images, config, chain_name, mask=None):
+    """Draw the n posterior samples of a few images. Inside `fast` a team of processes shares the work.
+
+    Parameters
+    ----------
+    model, images, config, chain_name, mask
+        As for `batch_maps`.
+
+    Returns
+    -------
+    array, (N, n, H, W, C)
+        On the host: the samples that `batch_maps` compares.
+    """
+    shares = _shares(len(images), config, model.xp is np)
+
+    def of_share(part, numbers):
+        drawn = _sampled(model, images[part], config, chain_name, None if mask is None else mask[part], numbers)
+        return np.concatenate([to_host(x_0) for x_0 in drawn], axis=1)
+
+    with Team(of_share, len(shares)) as team:
+        return np.concatenate(team(shares), axis=1 if shares[0][0] == shares[-1][0] else 0)
+
+
+def _sampled(model, images, config, chain_name, mask, numbers):
+    """Draw samples of the given numbers a few at a time, so that memory does not grow with n.
+
+    Yields
+    ------
+    array, (N, some, H, W, C)
+        On the device.
+    """
+    rules, at_once = config.resolved_rules, max(1, CHAINS_AT_ONCE // len(images))
+    y = to_device(images, model.xp)
+    mask = None if mask is None else to_device(mask, model.xp)
+    chain = _chain(model.predict_noise, config, rules, chain_name, images.shape[1:])
+    keys = [image_key(image) for image in images]
+    for start in range(0, len(numbers), at_once):
+        yield rules.sample(chain, y, mask, keys, numbers[start : start + at_once], config.seed, chain_name)
+
+
+def _compared(model, images, config, chain_name, mask, numbers):
+    """Draw samples of the given numbers, and compare them with their images.
 
     Returns
     -------
     int, (first, difference, mean, spread)
         The number of samples; the first sample, the sum of |x_0 - y|, and the moments of the anomaly maps, on the host.
     """
-    rules, at_once = config.resolved_rules, max(1, CHAINS_AT_ONCE // len(images))
-    y = to_device(images, model.xp)
-    mask = None if mask is None else to_device(mask, model.xp)
-    chain = _chain(model.predict_noise, config, rules, chain_name, images.shape[1:])
-    settings = {"pixel_weight": config.pixel_weight, "sigma": config.blur * images.shape[1], "fuse": rules.fuse}
-    features_of_y, total = model.features(y), None
+    y, total = to_device(images, model.xp), None
+    settings = comparison(config)
+    features_of_y = model.features(y)
 
     def features(arrays):
         return features_of_y if arrays is y else model.features(arrays)
 
-    for start in range(0, len(numbers), at_once):
-        some = numbers[start : start + at_once]
-        x_0 = rules.sample(chain, y, mask, names, some, config.seed, chain_name)
+    for x_0 in _sampled(model, images, config, chain_name, mask, numbers):
         maps = model.xp.stack([difference_map(sample, y, features, **settings) for sample in x_0.swapaxes(0, 1)], axis=1)
-        drawn = len(some), (x_0[:, 0], absolute_difference(x_0, y[:, None]).sum(axis=1), *mean_and_spread(maps))
+        drawn = x_0.shape[1], (x_0[:, 0], absolute_difference(x_0, y[:, None]).sum(axis=1), *mean_and_spread(maps))
         total = drawn if total is None else _pooled(total, drawn)
     return total[0], tuple(map(to_host, total[1]))
 
 
+def comparison(config):
+    """Return how samples are compared with their images: the settings of `difference_map`, as a dictionary."""
+    fused = {"pixel_weight": config.pixel_weight, "sigma": config.blur * config.image_size, "fuse": config.resolved_rules.fuse}
+    return {"scales": config.layer_scales(), **fused}
+
+
 def _pooled(one, other):
-    """What `_sampled` gave for some samples and for others of the same images, together."""
+    """What `_compared` gave for some samples and for others of the same images, together."""
     (n, (first, difference, *moments)), (m, (_, other_difference, *other_moments)) = one, other
     count, mean, spread = pooled_mean_and_spread((n, *moments), (m, *other_moments))
     return count, (first, difference + other_difference, mean, spread)
 
 
+def chain_settings(config, chain_name):
+    """Return the start and the guidance strength of the chain of this name."""
+    strength = {"reconstruction": 0.0, "guided": config.guided_strength, "mdps": config.mdps_strength}[chain_name]
+    return config.guided_start if chain_name == "guided" else config.mdps_start, strength
+
+
 def _chain(predict_noise, config, rules, chain_name, shape):
     """Return chain(y, mask, draw) -> x_0, with the settings of the chain of this name; without strength there is no guide."""
-    start = config.guided_start if chain_name == "guided" else config.mdps_start
-    strength = {"reconstruction": 0.0, "guided": config.guided_strength, "mdps": config.mdps_strength}[chain_name]
+    start, strength = chain_settings(config, chain_name)
     weight, timesteps, guide = rules.weight(strength, shape), rules.timesteps(start, config.stride), rules.guides[config.guidance]
 
     def interruptible(x_t, t):

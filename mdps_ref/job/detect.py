@@ -12,7 +12,7 @@ from mdps_ref.job.maps import InMemory
 from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import unet
 from mdps_ref.posterior.mask import mask_threshold, suspected
-from mdps_ref.scoring.features import make_features, unet_features
+from mdps_ref.scoring.features import joined, make_features, unet_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Model:
 
 
 def make_extractor(config, xp):
-    """Load the feature extractor that `config` names; return None for the noise predictor's own features."""
-    if config.features == "unet":
+    """Load the ImageNet network whose features `config` compares; return None if it compares the noise predictor's own alone."""
+    if config.extractor is None:
         return None
-    return make_features(config.features, config.feature_weights, config.feature_layers, xp, config.feature_size)
+    return make_features(config.extractor, config.feature_weights, config.feature_layers, xp, config.feature_size)
 
 
 def make_model(weights, config, extractor=None):
@@ -69,10 +69,12 @@ def make_model(weights, config, extractor=None):
         On the device to compute on.
     config : Config
     extractor : callable, optional
-        features(images) -> list of arrays (N, h, w, C). Without it the features are those that `config` names.
+        features(images) -> list of arrays (N, h, w, C), instead of the ImageNet network that `config` names, or of the noise predictor's
+        own.
     """
     network, xp = config.unet(), array_module(*weights.values())
-    features = extractor or make_extractor(config, xp) or unet_features(weights, network, config.feature_timestep)
+    own, other = unet_features(weights, network, config.feature_timestep), extractor or make_extractor(config, xp)
+    features = joined(own, other) if other and config.features.startswith("unet+") else other or own
     return Model(lambda x_t, t: unet(weights, x_t, t, network), features, xp)
 
 
@@ -81,7 +83,7 @@ def needs_test_maps(config):
     return config.masked and config.mask_threshold is None and config.resolved_rules.threshold_from_test is not None
 
 
-def calibrate(model, good_images, names, config, threshold=None, keep=InMemory):
+def calibrate(model, good_images, config, threshold=None, keep=InMemory):
     """Set the mask's threshold from held-out good images, and score them with MDPS under that mask.
 
     Parameters
@@ -89,8 +91,6 @@ def calibrate(model, good_images, names, config, threshold=None, keep=InMemory):
     model : Model
     good_images : array, (N, H, W, C), in [-1, 1]
         On the host; or images in files, `images.StoredImages`.
-    names : list of str
-        One name an image; a name keys its image's noise.
     config : Config
     threshold : float, optional
         The mask's threshold, if it is known already: that of `detect`, where the test images set it. The default is
@@ -109,7 +109,7 @@ def calibrate(model, good_images, names, config, threshold=None, keep=InMemory):
     InputError
         If `check_images` refuses the images, or the test images have to set the threshold and it is not given.
     """
-    good_images = check_images(good_images, config.image_size, names)
+    good_images = check_images(good_images, config.image_size)
     known = config.mask_threshold if threshold is None else threshold
     if known is None and needs_test_maps(config):
         raise InputError(
@@ -121,14 +121,14 @@ def calibrate(model, good_images, names, config, threshold=None, keep=InMemory):
         return mask_threshold(guided.anomaly(slice(None)), config.mask_share) if known is None else known
 
     with fast():
-        _, mdps, threshold = guided_and_mdps(model, good_images, names, config, threshold_of, keep)
+        _, mdps, threshold = guided_and_mdps(model, good_images, config, threshold_of, keep)
     return threshold, mdps.result().score
 
 
-def detect(model, images, names, config, threshold=None, keep=InMemory):
+def detect(model, images, config, threshold=None, keep=InMemory):
     """Run the reconstruction chain, the guided chain, and MDPS under the mask.
 
-    An image's result depends only on its pixels, its name, the weights and the settings. The released rules add its batch
+    An image's result depends only on its pixels, the weights and the settings. The released rules add its batch
     (`config.batch_size` images, in this order) and, for the mask's threshold, all images.
 
     Parameters
@@ -136,8 +136,6 @@ def detect(model, images, names, config, threshold=None, keep=InMemory):
     model : Model
     images : array, (N, H, W, C), in [-1, 1]
         On the host; or images in files, `images.StoredImages`.
-    names : list of str
-        One name an image; a name keys its image's noise.
     config : Config
     threshold : float, optional
         The mask's threshold, from `calibrate`. Without it, `config.mask_threshold` or the test images must set the threshold.
@@ -153,7 +151,7 @@ def detect(model, images, names, config, threshold=None, keep=InMemory):
     InputError
         If `check_images` refuses the images, or the mask has no threshold.
     """
-    images = check_images(images, config.image_size, names)
+    images = check_images(images, config.image_size)
     known = config.mask_threshold if threshold is None else threshold
     from_test = config.resolved_rules.threshold_from_test
     if config.masked and known is None and from_test is None:
@@ -163,18 +161,18 @@ def detect(model, images, names, config, threshold=None, keep=InMemory):
         return from_test(guided.anomaly(slice(None)), config.mask_lambda) if known is None else known
 
     with fast():
-        reconstruction = run_chains(model, images, names, config, "reconstruction", keep=keep)
-        guided, mdps, threshold = guided_and_mdps(model, images, names, config, threshold_of, keep)
+        reconstruction = run_chains(model, images, config, "reconstruction", keep=keep)
+        guided, mdps, threshold = guided_and_mdps(model, images, config, threshold_of, keep)
     results = {id(kept): kept.result() for kept in (reconstruction, guided, mdps)}
     return Detection(*(results[id(kept)] for kept in (reconstruction, guided, mdps)), threshold)
 
 
-def guided_and_mdps(model, images, names, config, threshold_of, keep=InMemory):
+def guided_and_mdps(model, images, config, threshold_of, keep=InMemory):
     """Run the guided chain, make the mask from its maps, and run MDPS under it.
 
     Parameters
     ----------
-    model, images, names, config, keep
+    model, images, config, keep
         As for `detect`.
     threshold_of : callable
         threshold_of(guided) -> float, of what keeps the guided Maps.
@@ -187,9 +185,9 @@ def guided_and_mdps(model, images, names, config, threshold_of, keep=InMemory):
         None without a mask.
     """
     if not config.masked:
-        mdps = run_chains(model, images, names, config, "mdps", keep=keep)
+        mdps = run_chains(model, images, config, "mdps", keep=keep)
         return mdps, mdps, None
-    guided = run_chains(model, images, names, config, "guided", keep=keep)
+    guided = run_chains(model, images, config, "guided", keep=keep)
     threshold = threshold_of(guided)
-    mdps = run_chains(model, images, names, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep)
+    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep)
     return guided, mdps, threshold

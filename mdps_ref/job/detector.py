@@ -84,7 +84,7 @@ class Detector:
     white: int | None = None
 
     @classmethod
-    def calibrated(cls, weights, good_images, config, names=None, features=None):
+    def calibrated(cls, weights, good_images, config, features=None):
         """Make a Detector whose thresholds are set by good images that did not train the network.
 
         Parameters
@@ -92,17 +92,15 @@ class Detector:
         weights, config, features
             As for the class.
         good_images : array, (M, H, W, 3), in [-1, 1]
-        names : list of str, optional
-            Keys of the images' noise; "0", "1", ... by default.
 
         Raises
         ------
         InputError
             As `calibrate`.
         """
-        good_images = check_images(good_images, config.image_size, names)
+        good_images = check_images(good_images, config.image_size)
         model = make_model(weights, config, features)
-        mask_threshold, scores = calibrate(model, good_images, _names(good_images, names), config)
+        mask_threshold, scores = calibrate(model, good_images, config)
         return cls(weights, config, mask_threshold, threshold_at_rate(scores, config.false_positive_rate), features)
 
     @functools.cached_property
@@ -110,14 +108,12 @@ class Detector:
         """The Model of the weights."""
         return make_model(self.weights, self.config, self.features)
 
-    def score(self, images, names=None):
+    def score(self, images):
         """Score images.
 
         Parameters
         ----------
         images : array, (N, H, W, 3), in [-1, 1]
-        names : list of str, optional
-            Keys of the images' noise; "0", "1", ... by default.
 
         Returns
         -------
@@ -128,10 +124,9 @@ class Detector:
         InputError
             If `check_images` refuses the images.
         """
-        images = check_images(images, self.config.image_size, names)
-        names = _names(images, names)
+        images = check_images(images, self.config.image_size)
         with fast():
-            _, kept, _ = guided_and_mdps(self.model, images, names, self.config, lambda guided: self.mask_threshold)
+            _, kept, _ = guided_and_mdps(self.model, images, self.config, lambda guided: self.mask_threshold)
         mdps = kept.result()
         return Scores(
             score=mdps.score,
@@ -235,8 +230,3 @@ def _check_thresholds(path, thresholds, config):
     for name, value in thresholds.items():
         if not (value is None and name in optional or type(value) in (int, float) and math.isfinite(value)):
             raise InputError(f"{path}: its {name} is {value!r}, no finite number; make the detector again with its run")
-
-
-def _names(images, names):
-    """Return the names, or "0", "1", ... where there are none."""
-    return [str(number) for number in range(len(images))] if names is None else names

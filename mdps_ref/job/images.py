@@ -1,6 +1,5 @@
 """The images of a run: read from their folders, kept decoded on the disk, and checked where they come in from Python."""
 
-import collections
 import dataclasses
 
 import numpy as np
@@ -69,7 +68,6 @@ class RunImages:
     Parameters
     ----------
     train, held_out, test : StoredImages
-    held_out_names : list of str
     items : tuple of Item
         The test images' files and defects.
     truths : StoredMasks
@@ -86,7 +84,6 @@ class RunImages:
 
     train: StoredImages
     held_out: StoredImages
-    held_out_names: list
     test: StoredImages
     items: tuple
     truths: StoredMasks
@@ -97,7 +94,7 @@ class RunImages:
 
     @property
     def test_names(self):
-        """The names of the test images, which key their noise."""
+        """The names of the test images."""
         return [item.name for item in self.items]
 
     @property
@@ -168,7 +165,7 @@ def _decoded(category, config, work, findings):
         raise InputError(f"{category.root}: {error}") from None
     white, side = find_white([item.path for item in category.train]), judged_side(config, category.layout)
     train, held_out, test = (StoredImages(work / name, config.image_size) for name in ("train", "held_out", "test"))
-    truths, names, items, sizes = StoredMasks(work / "masks", side), [], [], set()
+    truths, items, sizes = StoredMasks(work / "masks", side), [], set()
 
     def image(item):
         check_name(item.path)
@@ -181,9 +178,8 @@ def _decoded(category, config, work, findings):
 
     for _, pixels in _readable(train_items, image, "training images", config, findings):
         train.append(pixels)
-    for item, pixels in _readable(held_out_items, image, "held-out images", config, findings):
+    for _, pixels in _readable(held_out_items, image, "held-out images", config, findings):
         held_out.append(pixels)
-        names.append(item.name)
     for item, (pixels, mask) in _readable(category.test, image_and_mask, "test images", config, findings):
         test.append(pixels)
         truths.append(mask)
@@ -191,7 +187,7 @@ def _decoded(category, config, work, findings):
     for part, label in ((train, "training image"), (held_out, "held-out image"), (test, "test image")):
         if not len(part):
             raise InputError(f"{category.root}: no {label} could be read; replace the broken ones")
-    return RunImages(train, held_out, names, test, tuple(items), truths, side, findings, white, sizes)
+    return RunImages(train, held_out, test, tuple(items), truths, side, findings, white, sizes)
 
 
 def _readable(items, read, label, config, findings):
@@ -267,7 +263,7 @@ def true_mask(item, config, side, white=None, findings=None):
     return centre_crop(mask[None], side)[0]
 
 
-def check_images(images, size, names=None):
+def check_images(images, size):
     """Check images that come from Python, and return them as float32.
 
     Parameters
@@ -276,8 +272,6 @@ def check_images(images, size, names=None):
         NumPy array, float32 or float64. StoredImages were checked when they were read.
     size : int
         The config's image size.
-    names : sequence of str, optional
-        One name an image, all different.
 
     Returns
     -------
@@ -305,17 +299,5 @@ def check_images(images, size, names=None):
         raise InputError("images hold nan or infinite values; they must lie in [-1, 1]")
     if abs(images).max() > 1:
         raise InputError(f"images hold values from {images.min():g} to {images.max():g}; they must lie in [-1, 1]: {scaled}")
-    if names is not None:
-        _check_names(names, len(images))
     return images.astype(np.float32, copy=False)
 
-
-def _check_names(names, count):
-    """Raise InputError unless there are `count` names, all different."""
-    if isinstance(names, str):
-        raise InputError(f"names are the text {names!r}; give a list with one name an image")
-    if len(names) != count:
-        raise InputError(f"there are {len(names)} names for {count} images; give one name an image")
-    name, times = collections.Counter(names).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{times} images have the name {name!r}; a name keys its image's noise, so give each its own")

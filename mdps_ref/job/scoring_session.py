@@ -198,7 +198,7 @@ def _score_batch(detector, images, keep):
             rows[image.name] = Row(image.name, left_out=shown(reason))
     if loaded:
         with speaking("quiet"):  # its chains are too short to tell of
-            scores = detector.score(np.stack([pixels for _, pixels in loaded]), [image.name for image, _ in loaded])
+            scores = detector.score(np.stack([pixels for _, pixels in loaded]))
         for i, (image, _) in enumerate(loaded):
             keep(image, scores, i)
             rows[image.name] = Row(image.name, float(scores.score[i]), bool(scores.flagged[i]), bool(scores.unsure[i]))

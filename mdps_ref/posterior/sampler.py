@@ -124,7 +124,7 @@ def ddim_chain(x, timesteps, denoise, draw, *, ddim_eta=1.0, before_step=None, a
     return x
 
 
-def posterior_samples(chain, y, mask, names, numbers, seed, stream):
+def posterior_samples(chain, y, mask, images, numbers, seed, stream):
     """Draw n posterior samples of every image.
 
     Parameters
@@ -133,9 +133,10 @@ def posterior_samples(chain, y, mask, names, numbers, seed, stream):
         chain(y, mask, draw) -> x_0. It receives each image n times, so it must make its denoiser from its own argument y.
     y : array, (N, H, W, C)
     mask : array, (N, H, W, 1), or None
-    names : list of str, N
+    images : list of str, N
+        Keys of the images, such as those of `backend.image_key`.
     numbers : sequence of ints, n
-        The numbers of the samples, such as range(n). Seed, stream, name and number together key the noise of a sample.
+        The numbers of the samples, such as range(n). Seed, stream, image key and number together key the noise of a sample.
     seed : int
     stream : str
 
@@ -148,7 +149,7 @@ def posterior_samples(chain, y, mask, names, numbers, seed, stream):
     E13 : n posterior samples of an image are n chains that differ in their noise alone
     """
     xp, n = array_module(y), len(numbers)
-    keys = [(name, number) for name in names for number in numbers]
+    keys = [(image, number) for image in images for number in numbers]
     repeated_mask = None if mask is None else xp.repeat(mask, n, axis=0)
     x_0 = chain(xp.repeat(y, n, axis=0), repeated_mask, noise_source(seed, stream, keys, y))
     return x_0.reshape(len(y), n, *y.shape[1:])
@@ -162,7 +163,7 @@ def noise_source(seed, stream, keys, like):
     seed : int
     stream : str
     keys : list of (str, int), N
-        The image name and the sample number of each chain.
+        The image key and the sample number of each chain.
     like : array, (any, H, W, C)
         Gives the shape of an image, the dtype and the device.
 

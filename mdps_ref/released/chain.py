@@ -24,13 +24,13 @@ def batch_unit_residual(residual):
     return unit_residual(_as_one_image(residual)).reshape(residual.shape)
 
 
-def one_sample_a_batch(chain, y, mask, names, numbers, seed, stream):
+def one_sample_a_batch(chain, y, mask, images, numbers, seed, stream):
     """Draw n posterior samples of every image, one sample of every image a batch (row 2).
 
     So a sample does not depend on how many are drawn, also where the norm runs over the batch.
     Parameters and return value as in `posterior.sampler.posterior_samples`.
     """
-    samples = [posterior_samples(chain, y, mask, names, [number], seed, stream) for number in numbers]
+    samples = [posterior_samples(chain, y, mask, images, [number], seed, stream) for number in numbers]
     return array_module(y).concatenate(samples, axis=1)
 
 

@@ -47,8 +47,8 @@ def pixel_map(x_0, y):
     return absolute_difference(x_0 / (2 * deviation), y / (2 * deviation))
 
 
-def feature_map(features_x, features_y, size):
-    """Feature map: how far the features of two images point apart.
+def layer_distances(features_x, features_y, size):
+    """How far the features of two images point apart, layer by layer.
 
     Parameters
     ----------
@@ -58,8 +58,32 @@ def feature_map(features_x, features_y, size):
 
     Returns
     -------
+    list of arrays, (N, H, W)
+        1 - cos, 0 to 2, of the features pooled 3 x 3, enlarged to the image bilinearly.
+    """
+    distances = []
+    for a, b in zip(features_x, features_y, strict=True):
+        h, w = a.shape[1:3]
+        a, b = (along_both_axes(f, mean3_matrix(h), mean3_matrix(w)) for f in (a, b))
+        distance = (1 - cosine_similarity(a, b)).astype(a.dtype)[..., None]
+        distances.append(along_both_axes(distance, bilinear_matrix(h, size[0]), bilinear_matrix(w, size[1]))[..., 0])
+    return distances
+
+
+def feature_map(features_x, features_y, size, scales=()):
+    """Feature map: how far the features of two images point apart, over all layers.
+
+    Parameters
+    ----------
+    features_x, features_y, size
+        As for `layer_distances`.
+    scales : sequence of float
+        What each layer's distances are divided by. Without it they are added as they are.
+
+    Returns
+    -------
     array, (N, H, W)
-        0 to 2 a layer.
+        Without scales, 0 to 2 a layer.
 
     Equation
     --------
@@ -69,13 +93,8 @@ def feature_map(features_x, features_y, size):
     -----
     The authors' code calls it LPIPS.
     """
-    total = 0.0
-    for a, b in zip(features_x, features_y, strict=True):
-        h, w = a.shape[1:3]
-        a, b = (along_both_axes(f, mean3_matrix(h), mean3_matrix(w)) for f in (a, b))
-        distance = (1 - cosine_similarity(a, b)).astype(a.dtype)[..., None]
-        total = total + along_both_axes(distance, bilinear_matrix(h, size[0]), bilinear_matrix(w, size[1]))[..., 0]
-    return total
+    distances = layer_distances(features_x, features_y, size)
+    return sum(distance / scale for distance, scale in zip(distances, scales or [1] * len(distances), strict=True))
 
 
 def cosine_similarity(a, b):
@@ -139,15 +158,13 @@ def smooth(maps, sigma):
     return along_both_axes(maps[..., None], gaussian_matrix(h, sigma), gaussian_matrix(w, sigma))[..., 0]
 
 
-def difference_map(x_0, y, features, *, pixel_weight, sigma, fuse=fuse):
-    """Anomaly map of one posterior sample an image: half the smoothed, fused map.
+def anomaly_map(pixels, features, *, pixel_weight, sigma, fuse=fuse):
+    """Half the smoothed, fused map.
 
     Parameters
     ----------
-    x_0, y : array, (N, H, W, 3)
-        The samples and the test images, in [-1, 1].
-    features : callable
-        features(images) -> list of arrays, (N, h, w, C), one a layer.
+    pixels, features : array, (N, H, W)
+        A pixel map and a feature map.
     pixel_weight : float
         The weight of the pixel map against the feature map.
     sigma : float, pixels
@@ -159,5 +176,25 @@ def difference_map(x_0, y, features, *, pixel_weight, sigma, fuse=fuse):
     -------
     array, (N, H, W)
     """
-    fused = fuse(pixel_map(x_0, y), feature_map(features(x_0), features(y), y.shape[1:3]), pixel_weight)
-    return smooth(fused, sigma) / 2
+    return smooth(fuse(pixels, features, pixel_weight), sigma) / 2
+
+
+def difference_map(x_0, y, features, *, scales=(), **settings):
+    """Anomaly map of one posterior sample an image.
+
+    Parameters
+    ----------
+    x_0, y : array, (N, H, W, 3)
+        The samples and the test images, in [-1, 1].
+    features : callable
+        features(images) -> list of arrays, (N, h, w, C), one a layer.
+    scales : sequence of float
+        See `feature_map`.
+    **settings
+        pixel_weight, sigma and fuse, see `anomaly_map`.
+
+    Returns
+    -------
+    array, (N, H, W)
+    """
+    return anomaly_map(pixel_map(x_0, y), feature_map(features(x_0), features(y), y.shape[1:3], scales), **settings)

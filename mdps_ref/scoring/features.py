@@ -96,6 +96,11 @@ def unet_features(weights, config, timestep=5):
     return extract
 
 
+def joined(*extractors):
+    """Join extractors: extract(images) -> the layers of the first, then those of the next."""
+    return lambda images: [layer for extract in extractors for layer in extract(images)]
+
+
 def make_features(name, path, layers, xp, size=None):
     """Make an extractor of an ImageNet network's layers from its file of weights.
 

@@ -14,7 +14,6 @@ from mdps_ref.job.maps import InMemory, Maps, centre
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.posterior.sampler import mdps_chain, prior_denoiser
 
-NAMES = ["test/a/000", "test/a/001", "test/b/000", "test/good/000", "test/good/001"]
 CHAINS = ("reconstruction", "guided", "mdps")
 ROUNDING = 1e-5  # of values around 1, where products of another number of rows may add up in another order; 7e-7 was seen
 
@@ -36,13 +35,19 @@ def images(some_images):
     return some_images(5)
 
 
+def noise_only(images, config):
+    """Samples where the network sees no noise, so that the noise of the start is left in them."""
+    blind = detect.Model(lambda x_t, t: np.zeros_like(x_t), lambda y: [y], np)
+    return job_chains.draw_samples(blind, images, dataclasses.replace(config, samples=1, ddim_eta=0.0), "reconstruction")[:, 0]
+
+
 @pytest.fixture
 def chains(make_model, images):
     """chains(config, name): the Maps of these chains."""
 
-    def run(config, name, images=images, mask=None, names=NAMES):
+    def run(config, name, images=images, mask=None):
         mask_of = None if mask is None else lambda part: mask[part]
-        return detect.run_chains(make_model(config), images, names[: len(images)], config, name, mask_of).result()
+        return detect.run_chains(make_model(config), images, config, name, mask_of).result()
 
     return run
 
@@ -81,37 +86,40 @@ def together(make_model, images, quick_config):
     """
     config = quick_config(samples=2)
     model = make_model(config)
-    values = np.sort(detect.run_chains(model, images, NAMES, config, "guided").result().anomaly, axis=None)
+    values = np.sort(detect.run_chains(model, images, config, "guided").result().anomaly, axis=None)
     middle = values[len(values) // 3 : -len(values) // 3]
     widest = np.diff(middle).argmax()
     threshold = float(middle[widest : widest + 2].mean())
-    return model, config, threshold, detect.detect(model, images, NAMES, config, threshold)
+    return model, config, threshold, detect.detect(model, images, config, threshold)
 
 
 def test_neither_order_nor_other_images_nor_chains_at_once_matter(together, images, monkeypatch):
     model, config, threshold, found = together
     order = [3, 1, 4, 0, 2]
-    assert_same(detect.detect(model, images[order], [NAMES[i] for i in order], config, threshold), found, order)
+    assert_same(detect.detect(model, images[order], config, threshold), found, order)
     for others in (images[:0], np.ones_like(images[:2]), -images[3:4]):
         among = np.concatenate([images[2:3], others])
-        assert_same(found, detect.detect(model, among, [NAMES[2], "x", "y"][: len(among)], config, threshold), kept=2)
+        assert_same(found, detect.detect(model, among, config, threshold), kept=2)
     for at_once in (1, 4, 64):
         monkeypatch.setattr(job_chains, "CHAINS_AT_ONCE", at_once)
-        assert_same(detect.detect(model, images, NAMES, config, threshold), found)
+        assert_same(detect.detect(model, images, config, threshold), found)
 
 
-def test_the_name_and_the_chain_key_the_noise(together, images):
+def test_the_pixels_and_the_chain_key_the_noise(together, images):
+    """With no network in the way, the noise of the start is what a sample differs by from its image."""
     model, config, threshold, found = together
-    assert differ(detect.detect(model, images[:1], ["another"], config, threshold).reconstruction, found.reconstruction)
+    noises = [x - y for x, y in zip(noise_only(images, config), images, strict=True)]
+    again = noise_only(np.concatenate([images[1:], images[:1]]), config)[-1] - images[0]
+    assert abs(again - noises[0]).max() < 0.01 < abs(noises[1] - noises[0]).max()
     config = dataclasses.replace(config, guided_strength=0.0, mdps_strength=0.0)
-    reconstruction, guided, mdps = (detect.run_chains(model, images, NAMES, config, chain).result() for chain in CHAINS)
+    reconstruction, guided, mdps = (detect.run_chains(model, images, config, chain).result() for chain in CHAINS)
     assert differ(reconstruction, guided) and differ(guided, mdps) and differ(mdps, reconstruction)
 
 
 def test_each_chain_has_a_strength_of_its_own(together, images):
     model, config, threshold, found = together
     for setting, moved in (("guided_strength", "guided"), ("mdps_strength", "mdps")):
-        stronger = detect.detect(model, images, NAMES, dataclasses.replace(config, **{setting: 1.0}), threshold)
+        stronger = detect.detect(model, images, dataclasses.replace(config, **{setting: 1.0}), threshold)
         for chain in CHAINS[: CHAINS.index(moved)]:
             assert_same(getattr(stronger, chain), getattr(found, chain))
         assert differ(getattr(stronger, moved), getattr(found, moved))
@@ -142,7 +150,7 @@ def test_the_mask_is_where_the_guided_map_exceeds_the_threshold_and_without_one_
     model, config, threshold, found = together
     np.testing.assert_array_equal(found.mdps.suspected, found.guided.anomaly > threshold)
     assert 0 < found.mdps.suspected.mean() < 1 and found.guided.suspected.all() and found.reconstruction.suspected.all()
-    found = detect.detect(model, images, NAMES, config, threshold=np.inf)
+    found = detect.detect(model, images, config, threshold=np.inf)
     np.testing.assert_allclose(found.mdps.x_0, images, atol=ROUNDING)
     assert found.mdps.anomaly.max() < 0.01 * found.reconstruction.anomaly.max()
 
@@ -153,13 +161,13 @@ def test_an_image_with_an_empty_mask_is_its_own_sample_without_a_chain(make_mode
     mask[3, 4:9, 4:9] = 1
     calls = []
     counted = dataclasses.replace(model, predict_noise=lambda x_t, t: calls.append(len(t)) or model.predict_noise(x_t, t))
-    found = job_chains.batch_maps(counted, images, NAMES, config, "mdps", mask)
+    found = job_chains.batch_maps(counted, images, config, "mdps", mask)
     assert set(calls) == {1}
     np.testing.assert_array_equal(found.x_0[:3], images[:3])
     empty = [0, 1, 2, 4]
     assert not any(getattr(found, name)[empty].any() for name in ("anomaly", "spread", "difference", "score", "suspected"))
-    assert_same(found, job_chains.batch_maps(model, images[3:4], NAMES[3:4], config, "mdps", mask[3:4]), kept=3)
-    sampled = job_chains.batch_maps(model, images, NAMES, quick_config(rules_except="normal_pixels"), "mdps", mask)
+    assert_same(found, job_chains.batch_maps(model, images[3:4], config, "mdps", mask[3:4]), kept=3)
+    sampled = job_chains.batch_maps(model, images, quick_config(rules_except="normal_pixels"), "mdps", mask)
     assert abs(sampled.x_0[:3] - images[:3]).max() > ROUNDING
     denoise = prior_denoiser(model.predict_noise)
     x_0 = mdps_chain(denoise, images, 0 * mask, 60, [60, 30, 0, -1], lambda: images[::-1])
@@ -169,18 +177,18 @@ def test_an_image_with_an_empty_mask_is_its_own_sample_without_a_chain(make_mode
 def test_a_fixed_mask_threshold_takes_the_place_of_the_calibrated_one(together, images):
     model, config, threshold, found = together
     fixed = dataclasses.replace(config, mask_threshold=threshold)
-    assert detect.calibrate(model, images, NAMES, fixed)[0] == threshold != detect.calibrate(model, images, NAMES, config)[0]
-    assert_same(detect.detect(model, images, NAMES, fixed), found)
+    assert detect.calibrate(model, images, fixed)[0] == threshold != detect.calibrate(model, images, config)[0]
+    assert_same(detect.detect(model, images, fixed), found)
     with pytest.raises(InputError, match="threshold"):
-        detect.detect(model, images, NAMES, config)
+        detect.detect(model, images, config)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
 def test_the_calibrated_threshold_leaves_the_share_of_held_out_pixels_suspected(share, make_model, images, quick_config):
     config = quick_config(mask_share=share)
     model = make_model(config)
-    threshold, scores = detect.calibrate(model, images, NAMES, config)
-    found = detect.detect(model, images, NAMES, config, threshold)
+    threshold, scores = detect.calibrate(model, images, config)
+    found = detect.detect(model, images, config, threshold)
     suspected = found.mdps.suspected.mean()
     assert share - 2 / found.mdps.suspected.size <= suspected <= share
     np.testing.assert_allclose(found.mdps.score, scores, rtol=ROUNDING)
@@ -190,15 +198,15 @@ def test_the_calibrated_threshold_leaves_the_share_of_held_out_pixels_suspected(
 def test_without_a_mask_one_guided_chain_is_the_result(rules, make_model, images, quick_config, monkeypatch):
     config = quick_config(rules=rules, masked=False, guided_strength=9.0, guided_start=200)
     model = make_model(config)
-    expected = detect.run_chains(model, images, NAMES, config, "mdps").result()
+    expected = detect.run_chains(model, images, config, "mdps").result()
     run, ran = detect.run_chains, []
-    monkeypatch.setattr(detect, "run_chains", lambda *args, **more: ran.append(args[4]) or run(*args, **more))
-    found = detect.detect(model, images, NAMES, config)
+    monkeypatch.setattr(detect, "run_chains", lambda *args, **more: ran.append(args[3]) or run(*args, **more))
+    found = detect.detect(model, images, config)
     assert ran == ["reconstruction", "mdps"] and found.mask_threshold is None
     assert found.mdps is found.guided and found.mdps.suspected.all()
     assert_same(found.mdps, expected)
     ran.clear()
-    threshold, scores = detect.calibrate(model, images, NAMES, config)
+    threshold, scores = detect.calibrate(model, images, config)
     assert ran == ["mdps"] and threshold is None
     np.testing.assert_allclose(scores, expected.score, rtol=ROUNDING)
 
@@ -239,7 +247,7 @@ EXTREMES = [
 def test_settings_at_the_ends_of_their_ranges_give_numbers(settings, make_model, some_images, quick_config):
     config = quick_config(**settings)
     images = some_images(2, config.image_size)
-    found = detect.detect(make_model(config), images, NAMES[:2], config, 0.5)
+    found = detect.detect(make_model(config), images, config, 0.5)
     for maps in (found.reconstruction, found.guided, found.mdps):
         assert maps.x_0.shape == images.shape
         assert maps.anomaly.shape == maps.spread.shape == maps.difference.shape == maps.suspected.shape == images.shape[:3]
@@ -249,8 +257,8 @@ def test_settings_at_the_ends_of_their_ranges_give_numbers(settings, make_model,
 
 def test_a_chain_that_gives_nan_is_refused_in_one_line(images, quick_config, fails_with):
     broken = detect.Model(lambda x_t, t: np.nan * x_t, lambda y: [y], np)
-    with fails_with("an image", "nan", "learning_rate"):
-        detect.run_chains(broken, images[:1], ["an image"], quick_config(), "reconstruction")
+    with fails_with("reconstruction", "nan", "learning_rate"):
+        detect.run_chains(broken, images[:1], quick_config(), "reconstruction")
 
 
 # The rules, row by row
@@ -289,7 +297,7 @@ def test_each_chain_has_its_strength_and_start_and_the_rules_read_them(
     recorded = dataclasses.replace(config.resolved_rules, chain=chain, norm_guide=guide)
     monkeypatch.setattr(type(config), "resolved_rules", property(lambda self: recorded))
     for name in CHAINS:
-        detect.run_chains(make_model(config), some_images(1, 32), NAMES[:1], config, name)
+        detect.run_chains(make_model(config), some_images(1, 32), config, name)
     w = [pytest.approx(strength * w_at_32 * 3**0.5) for strength in (0.1, 0.2)]
     assert seen == [50, mdps, w[0], 90, guided, w[1], 50, mdps]
 
@@ -299,7 +307,7 @@ def test_a_batch_is_batch_size_images_in_their_order(chain, chains, images, quic
     """Rows 2 and 4; that the paper's images are alone stands above."""
     config = known(quick_config)
     together = chains(config, chain)
-    parts = [chains(config, chain, images[i : i + 2], names=NAMES[i:]) for i in (0, 2, 4)]
+    parts = [chains(config, chain, images[i : i + 2]) for i in (0, 2, 4)]
     for field in dataclasses.fields(Maps):
         assert_close(getattr(together, field.name), np.concatenate([getattr(part, field.name) for part in parts]))
     other = np.concatenate([images[:1], 5 * images[2:3]])  # another neighbour of the first image, one that fits worse
@@ -322,20 +330,20 @@ def test_a_map_depends_on_its_batch_even_where_its_sample_does_not(chains, image
 def test_the_released_mask_follows_the_test_set_and_is_used_on_held_out_images(make_model, images, quick_config):
     """Row 5, in batches of 1, so that rows 2 and 4 play no part."""
     config = known(quick_config, batch_size=1, mask_lambda=0.3)
-    model, more_images, more_names = make_model(config), np.concatenate([images, np.sign(images[:1])]), [*NAMES, "test/z/000"]
-    few, more = detect.detect(model, images, NAMES, config), detect.detect(model, more_images, more_names, config)
+    model, more_images = make_model(config), np.concatenate([images, np.sign(images[:1])])
+    few, more = detect.detect(model, images, config), detect.detect(model, more_images, config)
     assert_close(more.guided.anomaly[:5], few.guided.anomaly)
     for found in (few, more):
         low, high = found.guided.anomaly.min(), found.guided.anomaly.max()
         assert found.mask_threshold == pytest.approx(low + 0.3 * (high - low), rel=1e-6)
     assert (more.mdps.suspected[:5] != few.mdps.suspected).any()
     with pytest.raises(InputError, match="detect first"):
-        detect.calibrate(model, images, NAMES, config)
-    threshold, scores = detect.calibrate(model, images, NAMES, config, few.mask_threshold)
+        detect.calibrate(model, images, config)
+    threshold, scores = detect.calibrate(model, images, config, few.mask_threshold)
     assert threshold == few.mask_threshold
     np.testing.assert_allclose(scores, few.mdps.score, rtol=ROUNDING)
     alone = dataclasses.replace(config, rules_except="mask")
-    assert detect.calibrate(model, images, NAMES, alone)[0] != few.mask_threshold
+    assert detect.calibrate(model, images, alone)[0] != few.mask_threshold
 
 
 @pytest.mark.parametrize(
@@ -344,12 +352,12 @@ def test_the_released_mask_follows_the_test_set_and_is_used_on_held_out_images(m
 def test_normal_pixels_come_back_exactly_or_roughly(settings, exact, make_model, images, quick_config):
     """Row 6, on its own too: then the guided chain, which has no mask, is the paper's."""
     config = quick_config(**settings)
-    found = detect.detect(make_model(config), images, NAMES, config, 0.06)
+    found = detect.detect(make_model(config), images, config, 0.06)
     change = abs(found.mdps.x_0 - images) * (1 - found.mdps.suspected[..., None])
     assert 0 < found.mdps.suspected.mean() < 1
     assert (change.max() < ROUNDING) == exact and change.max() < 0.5
     if config.rules == "paper":
-        assert_same(found.guided, detect.run_chains(make_model(config), images, NAMES, quick_config(), "guided").result())
+        assert_same(found.guided, detect.run_chains(make_model(config), images, quick_config(), "guided").result())
 
 
 def test_the_centre_is_judged_and_scored_anew(chains, make_model, images, quick_config):
@@ -360,7 +368,7 @@ def test_the_centre_is_judged_and_scored_anew(chains, make_model, images, quick_
     config = quick_config(masked=False, image_score="max")
     whole = chains(config, "mdps")
     central = functools.partial(InMemory, crop=lambda maps: centre(maps, 6, config))
-    _, scores = detect.calibrate(make_model(config), images, NAMES, config, keep=central)
+    _, scores = detect.calibrate(make_model(config), images, config, keep=central)
     np.testing.assert_allclose(scores, whole.anomaly[:, 5:11, 5:11].max(axis=(1, 2)), rtol=ROUNDING)
     whole.anomaly[0, 0, 0] = whole.score[0] = 99
     assert centre(whole, 16, config) is whole

@@ -30,19 +30,16 @@ def detector(weights, images, quick_config):
 
 
 def test_a_detector_gives_what_calibrate_and_detect_give(detector, weights, images, quick_config):
-    config, names = quick_config(), [str(i) for i in range(5)]
+    config = quick_config()
     model = detect.make_model(weights, config)
-    threshold, scores = detect.calibrate(model, images, names, config)
-    found = detect.detect(model, images, names, config, threshold).mdps
+    threshold, scores = detect.calibrate(model, images, config)
+    found = detect.detect(model, images, config, threshold).mdps
     ours = detector.score(images)
     assert detector.mask_threshold == threshold
     for name in ("score", "anomaly", "spread", "suspected", "x_0"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(found, name))
     np.testing.assert_array_equal(ours.flagged, scores > np.float64(detector.decision_threshold))
     assert ours.flagged.dtype == ours.suspected.dtype == bool
-    assert (detector.score(images, names[::-1]).score != ours.score).any()
-    renamed = mdps_ref.Detector.calibrated(weights, images, config, names[::-1])
-    assert renamed.mask_threshold == detect.calibrate(model, images, names[::-1], config)[0] != threshold
 
 
 def test_a_detector_compares_what_your_extractor_finds(weights, images, quick_config):
@@ -52,12 +49,12 @@ def test_a_detector_compares_what_your_extractor_finds(weights, images, quick_co
 
 def calls(detector, images):
     """Every call from Python that takes images."""
-    model, config, names = detector.model, detector.config, list("abcde")
+    model, config = detector.model, detector.config
     return (
         lambda: detector.score(images),
         lambda: mdps_ref.Detector.calibrated(detector.weights, images, config),
-        lambda: detect.calibrate(model, images, names, config),
-        lambda: detect.detect(model, images, names, config, 0.5),
+        lambda: detect.calibrate(model, images, config),
+        lambda: detect.detect(model, images, config, 0.5),
         lambda: mdps_ref.train(config, images),
     )
 
@@ -88,12 +85,6 @@ def test_images_that_would_score_wrongly_are_refused(change, says, detector, ima
     for call in calls(detector, change(images)):
         with fails_with(says):
             call()
-
-
-@pytest.mark.parametrize("names, says", [(["a", "b", "a"], "'a'"), (["a", "b"], "2 names for 3"), ("abc", "list")])
-def test_names_that_do_not_tell_images_apart_are_refused(names, says, detector, images, fails_with):
-    with fails_with(says):
-        detector.score(images[:3], names)
 
 
 def test_images_of_float64_score_as_those_of_float32(detector, images):

@@ -60,7 +60,7 @@ def test_every_image_has_a_row_with_its_score_or_the_reason_why_not(done, photog
     assert "'=SUM(A1).png" in rows and "a, b\\n\\x1b[31m.png" in rows
     detector = Detector.load(done)
     for name in ("rust/000.png", "below/002.png"):
-        alone = detector.score(load_image(photographs / name, 16)[None], [name])
+        alone = detector.score(load_image(photographs / name, 16)[None])
         assert float(rows[name]["score"]) == pytest.approx(float(alone.score[0]), rel=1e-5)
         assert rows[name]["flagged"] == str(int(alone.flagged[0])) and rows[name]["unsure"] == str(int(alone.unsure[0]))
         with Image.open(photographs / name) as image, Image.open(photographs.parent / "out/maps" / f"{name}.tiff") as anomaly:
