@@ -2,16 +2,16 @@
 
 import dataclasses
 import functools
+import math
 import typing
 
-from mdps_ref.data.images import FITS
 from mdps_ref.errors import InputError
+from mdps_ref.job.augment import VARIATIONS, variations
+from mdps_ref.job.ranges import CHOICES, RANGES
 from mdps_ref.nn.unet import NETWORKS
-from mdps_ref.posterior.guidance import GUIDES
 from mdps_ref.released.presets import preset_settings
-from mdps_ref.released.rules import SIDES, resolve_rules
+from mdps_ref.released.rules import resolve_rules
 from mdps_ref.scoring.features import EXTRACTORS
-from mdps_ref.scoring.image_score import IMAGE_SCORES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Config:
         Follow the paper, or the authors' released code, where the two differ.
     rules_except : str
         Names of rows in `released.rules.ROWS`, commas between, that take the other side than `rules`.
+    tune : bool
+        After training, choose settings of the chains and the maps on held-out good images with planted defects. A setting that is given
+        stays unless another value is better there. See `study.tuning`.
     held_out : float
         Share of the training images that is kept back to calibrate the thresholds of the mask and of the decision.
     weights : str
@@ -58,6 +61,12 @@ class Config:
         L2 penalty, which adds l2 * weight to the gradient.
     ema_decay : float
         Decay of the exponential moving average of the weights. Sampling uses that average.
+    warm_up_steps, decay_steps : int
+        How many first steps the learning rate rises in, and how many last steps it falls in. A run that is trained further falls at
+        both ends. See `nn.optim.rate_factor`.
+    augment : str
+        How the good images are varied in training: names in `augment.VARIATIONS`, commas between. "" leaves them as they are. Name
+        only what leaves a good image good: mirrored lettering is a defect, and so is a shifted print.
     checkpoint_every : int
         Training steps between checkpoints.
     guided_start : int
@@ -88,9 +97,13 @@ class Config:
     mask_lambda : float
         Under the released rules, where the mask's threshold lies between the least (0) and the largest (1) map value of the test set.
     features : str
-        The features that are compared: "unet", the noise predictor's own, or a name in `scoring.features.EXTRACTORS`.
+        The features that are compared: "unet", the noise predictor's own; a name in `scoring.features.EXTRACTORS`; or both, such as
+        "unet+efficientnet_lite0".
     feature_weights : str
         The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
+    feature_scales : str
+        What the distances of each layer are divided by, commas between, so that layers of different extractors count alike. "" adds them
+        as they are.
     feature_layers : str
         The extractor's layers, commas between; "" for the usual ones.
     feature_size : int or None
@@ -123,6 +136,7 @@ class Config:
     seed: int = 0
     rules: str = "paper"
     rules_except: str = ""
+    tune: bool = False
 
     held_out: float = 0.2
     weights: str = ""
@@ -133,6 +147,9 @@ class Config:
     weight_decay: float = 0.0
     l2: float = 0.0
     ema_decay: float = 0.995
+    warm_up_steps: int = 0
+    decay_steps: int = 0
+    augment: str = ""
     checkpoint_every: int = 100
 
     guided_start: int = 300
@@ -151,6 +168,7 @@ class Config:
     features: str = "unet"
     feature_weights: str = ""
     feature_layers: str = ""
+    feature_scales: str = ""
     feature_size: int | None = None
     feature_timestep: int = 5
     pixel_weight: float = 0.5
@@ -166,6 +184,9 @@ class Config:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}; it must lie in {low} .. {high}")
+        unknown = [name for name in variations(self.augment) if name not in VARIATIONS]
+        if unknown:
+            raise InputError(f"augment is {self.augment!r}; write names of {', '.join(VARIATIONS)}, commas between")
         self._check_rules()
         self._check_features()
         self.unet()
@@ -182,7 +203,7 @@ class Config:
 
     def _check_features(self):
         """Raise InputError for settings of features and scores that would be ignored, or say nothing."""
-        if self.features == "unet":
+        if self.extractor is None:
             for name in ("feature_weights", "feature_layers", "feature_size"):
                 if getattr(self, name):
                     raise InputError(
@@ -198,6 +219,31 @@ class Config:
                 "or an image_size of at least 23"
             )
 
+        self.layer_scales()
+
+    @property
+    def extractor(self):
+        """The name of the ImageNet network among the features; None if they are the noise predictor's own."""
+        return self.features.removeprefix("unet").removeprefix("+") or None
+
+    def layer_scales(self):
+        """Return `feature_scales` as a tuple of numbers.
+
+        Raises
+        ------
+        InputError
+            If they are not one positive number a layer.
+        """
+        try:
+            scales = tuple(float(part) for part in self.feature_scales.split(",")) if self.feature_scales else ()
+        except ValueError:
+            scales = (0.0,)
+        layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
+        count = len(layers) + self.features.startswith("unet")
+        if scales and len(scales) != count or not all(0 < scale < math.inf for scale in scales):
+            raise InputError(f"feature_scales is {self.feature_scales!r}; write {count} positive numbers, one a layer, commas between")
+        return scales
+
     @functools.cached_property
     def resolved_rules(self):
         """The `released.rules.Rules`, functions and values, that `rules` and `rules_except` name; resolved once."""
@@ -207,43 +253,6 @@ class Config:
         """Return the network's own config, at this image size."""
         return dataclasses.replace(NETWORKS[self.network], image_size=self.image_size)
 
-
-CHOICES = {
-    "fit": FITS,
-    "network": tuple(NETWORKS),
-    "rules": SIDES,
-    "guidance": tuple(GUIDES),
-    "features": ("unet", *EXTRACTORS),
-    "image_score": tuple(IMAGE_SCORES),
-}
-RANGES = {
-    "image_size": (8, 1024),
-    "seed": (0, 2**63 - 1),
-    "held_out": (0.01, 0.9),
-    "train_steps": (0, 10_000_000),
-    "batch_size": (1, 4096),
-    "learning_rate": (0.0, 1.0),
-    "clip_norm": (0.0, 1e30),
-    "weight_decay": (0.0, 1.0),
-    "l2": (0.0, 1.0),
-    "ema_decay": (0.0, 1.0),
-    "checkpoint_every": (1, 10_000_000),
-    "guided_start": (0, 999),
-    "mdps_start": (0, 999),
-    "stride": (1, 1000),
-    "samples": (1, 1000),
-    "ddim_eta": (0.0, 1.0),
-    "guided_strength": (0.0, 1000.0),
-    "mdps_strength": (0.0, 1000.0),
-    "mask_share": (0.0, 1.0),
-    "mask_threshold": (0.0, 1e6),
-    "mask_lambda": (0.0, 1.0),
-    "pixel_weight": (0.0, 1000.0),
-    "feature_size": (8, 1024),
-    "feature_timestep": (0, 999),
-    "blur": (0.0, 0.25),
-    "false_positive_rate": (0.0, 1.0),
-}
 
 # What a network needs other than the defaults, which suit the tiny one. Larger networks train longer, and the released one more gently.
 NETWORK_DEFAULTS = {

@@ -15,6 +15,7 @@ from mdps_ref.data.files import write_text
 from mdps_ref.diffusion.forward import level_per_image, noise_loss
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
 from mdps_ref.errors import InputError
+from mdps_ref.job.augment import augmented
 from mdps_ref.job.images import check_images
 from mdps_ref.job.interrupt import asked_to_stop, stop_if_asked
 from mdps_ref.job.progress import progress
@@ -22,10 +23,15 @@ from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
 from mdps_ref.kernels.processes import Team, members, shared_copies
 from mdps_ref.kernels.threads import even_shares
-from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, zeros_like
+from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, rate_factor, zeros_like
 from mdps_ref.nn.unet import init_unet, unet
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
+# The settings that a trained network depends on; the others may change after the training.
+TRAINING = (
+    *("data", "category", "image_size", "fit", "skip_bad", "network", "seed", "rules", "rules_except", "held_out", "weights"),
+    *("batch_size", "learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment"),
+)
 GROUPS = ("weights", "ema", "first_moment", "second_moment")  # of arrays, in a training state and in its checkpoint
 
 
@@ -63,7 +69,7 @@ def start_training(config, xp):
 
 
 def draw_batch(images, config, step):
-    """Draw what one training step needs. The stream is keyed by (seed, step), so nothing has to be remembered.
+    """Draw what one training step needs. Its streams are keyed by (seed, step), so nothing has to be remembered.
 
     Parameters
     ----------
@@ -83,7 +89,8 @@ def draw_batch(images, config, step):
     rng = random_stream(config.seed, "training", sample=step)
     x_0 = images[rng.choice(len(images), config.batch_size, replace=config.batch_size > len(images))]
     t = rng.integers(config.resolved_rules.first_timestep, STEPS, size=config.batch_size)
-    return x_0, t, rng.standard_normal(x_0.shape, np.float32)
+    noise = rng.standard_normal(x_0.shape, np.float32)
+    return augmented(x_0, config.augment, random_stream(config.seed, "augmentation", sample=step)), t, noise
 
 
 class BatchGradient:
@@ -176,7 +183,8 @@ def train_step(state, images, config, batch_gradient):
     if not all(map(math.isfinite, state.log[-1])):
         became = f"the loss became {value} with a gradient of length {length}"
         raise InputError(f"learning_rate {config.learning_rate}: {became} at step {state.step}; lower it")
-    settings = {"rate": config.learning_rate, "l2": config.l2, "decay": config.weight_decay}
+    rate = config.learning_rate * rate_factor(state.step, config.train_steps, config.warm_up_steps, config.decay_steps)
+    settings = {"rate": rate, "l2": config.l2, "decay": config.weight_decay}
     adam_step(state.weights, gradients, state.first_moment, state.second_moment, state.step, **settings)
     ema_step(state.ema, state.weights, state.step, config.ema_decay)
 
@@ -272,8 +280,7 @@ def resume_training(path, config, xp):
     log = groups["training"].get("log", np.empty(0))
     if log.ndim != 2 or log.shape[1] != 2:
         raise InputError(f"{path}: its log of the training has shape {log.shape}, not (steps, 2); start a new run")
-    made_with = about["config"] | {"train_steps": config.train_steps}  # a run may be trained further
-    if made_with != dataclasses.asdict(config) or len(log) > config.train_steps:
+    if any(about["config"].get(name) != getattr(config, name) for name in TRAINING) or len(log) > config.train_steps:
         raise InputError(f"{path}: belongs to a run with other settings than its folder's config.json; restore that, or start a new run")
     on_device = {group: {name: to_device(array, xp) for name, array in groups[group].items()} for group in GROUPS}
     return TrainingState(**on_device, log=[tuple(row) for row in log.tolist()])

@@ -77,6 +77,31 @@ def adam_step(weights, gradients, first_moment, second_moment, step, *, rate, l2
         w -= rate * (m / (1 - beta1**step)) / ((v / (1 - beta2**step)) ** 0.5 + epsilon)
 
 
+def rate_factor(step, steps, warm_up=0, decay=0):
+    """Return the share of the learning rate that a step takes: it rises in a line at first, and falls by a half cosine at the end.
+
+    Parameters
+    ----------
+    step, steps : int
+        Number of this step, from 1, and of the last.
+    warm_up : int
+        Number of the first step that takes the whole rate; 0 and 1 leave the rise out.
+    decay : int
+        How many last steps the fall takes; 0 leaves it out.
+
+    Returns
+    -------
+    float in (0, 1]
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter, "SGDR: Stochastic gradient descent with warm restarts", ICLR 2017, for the half cosine.
+    """
+    rise = min(1.0, step / warm_up) if warm_up else 1.0
+    left = min(1.0, (steps - step + 1) / (decay + 1))
+    return rise * (1 - math.cos(math.pi * left)) / 2
+
+
 def ema_step(ema, weights, step, decay=0.999):
     """Update the exponential moving average of the weights, in place.
 

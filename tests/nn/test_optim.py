@@ -138,3 +138,15 @@ def test_the_average_is_updated_in_place_and_the_weights_left_alone():
     optim.ema_step(ema, weights, 1)
     assert all(ema[name] is held[name] for name in ("kernel", "bias"))
     assert all((weights[name] == before[name]).all() for name in weights)
+
+
+def test_the_rate_rises_in_a_line_stays_and_falls_to_almost_nothing():
+    rates = [optim.rate_factor(step, 100, warm_up=10, decay=20) for step in range(1, 101)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+    assert set(rates[10:80]) == {1.0} and (np.diff(rates[80:]) < 0).all()
+    np.testing.assert_allclose(np.add(rates[80:], rates[:79:-1]), 1)  # a half cosine is its own mirror image
+    assert 0 < rates[-1] < 0.01
+
+
+def test_without_rise_and_fall_every_step_takes_the_whole_rate():
+    assert {optim.rate_factor(step, 7) for step in range(1, 8)} == {1.0}

@@ -1,0 +1,47 @@
+"""What a setting may be: names to choose from, and the lowest and highest value of each number."""
+
+from mdps_ref.data.images import FITS
+from mdps_ref.nn.unet import NETWORKS
+from mdps_ref.posterior.guidance import GUIDES
+from mdps_ref.released.rules import SIDES
+from mdps_ref.scoring.features import EXTRACTORS
+from mdps_ref.scoring.image_score import IMAGE_SCORES
+
+CHOICES = {
+    "fit": FITS,
+    "network": tuple(NETWORKS),
+    "rules": SIDES,
+    "guidance": tuple(GUIDES),
+    "features": ("unet", *EXTRACTORS, *(f"unet+{name}" for name in EXTRACTORS)),
+    "image_score": tuple(IMAGE_SCORES),
+}
+RANGES = {
+    "image_size": (8, 1024),
+    "seed": (0, 2**63 - 1),
+    "held_out": (0.01, 0.9),
+    "train_steps": (0, 10_000_000),
+    "batch_size": (1, 4096),
+    "learning_rate": (0.0, 1.0),
+    "clip_norm": (0.0, 1e30),
+    "weight_decay": (0.0, 1.0),
+    "l2": (0.0, 1.0),
+    "ema_decay": (0.0, 1.0),
+    "warm_up_steps": (0, 10_000_000),
+    "decay_steps": (0, 10_000_000),
+    "checkpoint_every": (1, 10_000_000),
+    "guided_start": (0, 999),
+    "mdps_start": (0, 999),
+    "stride": (1, 1000),
+    "samples": (1, 1000),
+    "ddim_eta": (0.0, 1.0),
+    "guided_strength": (0.0, 1000.0),
+    "mdps_strength": (0.0, 1000.0),
+    "mask_share": (0.0, 1.0),
+    "mask_threshold": (0.0, 1e6),
+    "mask_lambda": (0.0, 1.0),
+    "pixel_weight": (0.0, 1000.0),
+    "feature_size": (8, 1024),
+    "feature_timestep": (0, 999),
+    "blur": (0.0, 0.25),
+    "false_positive_rate": (0.0, 1.0),
+}
