@@ -18,12 +18,13 @@ from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
 from mdps_ref.released.presets import preset_settings
 from mdps_ref.report.page import write_report
+from mdps_ref.study.tuning import tune
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
     *("features", "feature_weights", "feature_layers", "fit"),
 )
-SWITCHES = ("skip_bad", "strict")
+SWITCHES = ("skip_bad", "strict", "tune")
 FILE_FLAGS = ("data", "weights", "feature_weights")
 SUMMARY = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_difference", "contrast")
 
@@ -76,6 +77,7 @@ def parser():
     )
     sampling = p.add_argument_group("sampling")
     sampling.add_argument("--samples", metavar="N", type=int, help="posterior samples an image (default: by network)")
+    sampling.add_argument("--tune", action="store_true", help="choose settings on held-out good images with planted defects, no labels")
     sampling.add_argument("--seed", metavar="N", type=int, help="seed of all randomness (default: 0)")
     sampling.add_argument(
         "--rules", choices=CHOICES["rules"], help="follow the paper, or the authors' code where the two differ (default: paper)"
@@ -125,7 +127,7 @@ def run(args):
         print(f"run folder: {folder}", flush=True)
         if args.resume:
             write_config(folder, config)  # the steps may be more than before
-        result = run_job(config, folder, xp, args.resume)
+        result = run_job(config, folder, xp, args.resume, tune)
         check_still_there(folder)
         with stage("report", result.seconds):
             write_report(folder, result)

@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "mdps_ref"
 FLOORS = [  # from the top: what stands on a floor, and what it is for
     (("check",), "says in words what is wrong with a function that a reader wrote"),
     (("run", "score", "export", "bench"), "entry points"),
+    (("study",), "settings without labels: experiments on planted defects"),
     (("report", "command"), "figures, pages and overlays; flags, streams, signals"),
     (("job",), "settings, training, detection, evaluation, the run folder"),
     (("released",), "the authors' code: rules, settings, chain, names of arrays"),

@@ -1,5 +1,6 @@
 """The main job, stage after stage: read images, load or train weights, calibrate, detect, evaluate, write results."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import platform
@@ -16,14 +17,14 @@ from mdps_ref.job.evaluate import chain_result, evaluate
 from mdps_ref.job.images import read_images, told
 from mdps_ref.job.progress import progress, stage
 from mdps_ref.job.result import Result, choose_images
-from mdps_ref.job.run_folder import WORK, check_still_there, write_json, write_map, write_scores
+from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_config, write_json, write_map, write_scores
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.weights import load_weights
 
 PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
 
 
-def run_job(config, folder, xp, resume=False):
+def run_job(config, folder, xp, resume=False, tune=None):
     """Do the main job, and write everything but the report into `folder`.
 
     Parameters
@@ -35,6 +36,8 @@ def run_job(config, folder, xp, resume=False):
         The array module to compute with.
     resume : bool
         Go on from the checkpoint in `folder`, if it has one.
+    tune : callable, optional
+        tune(model, weights, config, good images) -> settings, trials, such as `study.tuning.tune`; where `config.tune` asks for it.
 
     Returns
     -------
@@ -54,8 +57,13 @@ def run_job(config, folder, xp, resume=False):
         images = read_images(config, folder)
     with stage("training", seconds):
         weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, resume)
+    model, trials = make_model(weights, config, extractor), []
+    if config.tune:
+        with stage("tuning", seconds):
+            config, trials = tuned(tune, model, weights, config, images.held_out, folder)
+        model = make_model(weights, config)
     shown = choose_images(images.defects)
-    detection, held_out_scores = calibrate_and_detect(make_model(weights, config, extractor), images, config, folder, shown, seconds)
+    detection, held_out_scores = calibrate_and_detect(model, images, config, folder, shown, seconds)
     with stage("evaluation", seconds):
         chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}
         labels, areas = [item.is_anomalous for item in images.items], _areas(images.truths)
@@ -82,6 +90,7 @@ def run_job(config, folder, xp, resume=False):
         seconds=seconds,
         versions=versions(xp),
         told=told(images, config),
+        trials=trials,
     )
 
 
@@ -98,6 +107,27 @@ def trained_weights(config, images, folder, xp, resume):
     return state.ema, np.array(state.log).reshape(-1, 2)
 
 
+def tuned(tune, model, weights, config, good_images, folder):
+    """Choose settings; write tuning.json, and config.json with the chosen ones. A resumed run takes its choice from tuning.json.
+
+    Returns
+    -------
+    Config
+        With the chosen settings.
+    list of dict
+        What was tried, see `study.tuning.Trial`.
+    """
+    path, steps = folder / "tuning.json", None if config.weights else config.train_steps
+    chosen = read_json(path) if path.exists() else {}
+    if chosen.get("train_steps", "") != steps:
+        settings, trials = tune(model, weights, config, good_images)
+        chosen = {"train_steps": steps, "settings": settings, "trials": [dataclasses.asdict(trial) for trial in trials]}
+        write_json(path, chosen)
+    config = dataclasses.replace(config, **chosen["settings"])
+    write_config(folder, config)
+    return config, chosen["trials"]
+
+
 def calibrate_and_detect(model, images, config, folder, shown, seconds):
     """Return the Detection of the test images and the scores of the held-out ones.
 
@@ -109,12 +139,12 @@ def calibrate_and_detect(model, images, config, folder, shown, seconds):
     def calibrated(threshold=None):
         with stage("calibration", seconds):
             keep = functools.partial(records, "held_out", count=len(images.held_out))
-            return calibrate(model, images.held_out, images.held_out_names, config, threshold, keep)
+            return calibrate(model, images.held_out, config, threshold, keep)
 
     def detected(threshold=None):
         with stage("detection", seconds):
             keep = functools.partial(records, "test", count=len(images.test), truths=images.truths, shown=shown)
-            return detect(model, images.test, images.test_names, config, threshold, keep)
+            return detect(model, images.test, config, threshold, keep)
 
     if needs_test_maps(config):
         detection = detected()

@@ -42,6 +42,8 @@ class Result:
         Of Python, the packages and the machine.
     told : list of str
         What the run said of its images before it trained: how many, and what was set aside.
+    trials : list of dict
+        The settings that were tried without labels, see `study.tuning.Trial`; [] where the run was not tuned.
     """
 
     config: Config
@@ -58,6 +60,7 @@ class Result:
     seconds: dict
     versions: dict
     told: list
+    trials: list = dataclasses.field(default_factory=list)
 
     @property
     def threshold(self):

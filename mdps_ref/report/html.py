@@ -102,6 +102,7 @@ $curves
 <p>$decision</p>
 $kinds
 $scores
+$tuning
 <h2>Training</h2>
 $loss
 <h2>Images</h2>

@@ -14,7 +14,7 @@ from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
 from mdps_ref.report.gallery import gallery, heat_limit
 from mdps_ref.report.html import PAGE, STYLE, X_0, Y, escaped, figure_element, number, pairs_table
-from mdps_ref.report.tables import BOTH_IMAGES, kinds_table, metrics_table
+from mdps_ref.report.tables import BOTH_IMAGES, kinds_table, metrics_table, tuning_section
 
 DOTS_PER_INCH = 160
 NO_LOSS = "<p>This run took no training steps, so there is no curve.</p>"
@@ -104,6 +104,7 @@ def page(result, pictures):
         metrics=metrics_table(result),
         decision=_decision(result),
         kinds=kinds_table(result),
+        tuning=tuning_section(result),
         settings=pairs_table({name: str(value) for name, value in dataclasses.asdict(config).items()}),
         seconds=pairs_table({stage: f"{seconds:.1f} s" for stage, seconds in result.seconds.items()}),
         versions=pairs_table(result.versions),

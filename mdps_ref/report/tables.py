@@ -140,3 +140,25 @@ def kinds_table(result):
         rows += f"<tr><th>{escaped(kind)}</th>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>\n"
     names = "".join(f'<th class="number">{name}</th>' for name in ("Images", "Mean score", "Flagged"))
     return f'<table class="narrow"><thead><tr><th>Kind</th>{names}</tr></thead><tbody>\n{rows}</tbody></table>'
+
+
+def tuning_section(result):
+    """Write how the settings were chosen without labels: the best candidates of each family. "" where the run was not tuned."""
+    if not result.trials:
+        return ""
+    images = result.trials[0]["images"]
+    rows = []
+    for trial in result.trials:
+        words = ", ".join(f"{escaped(name)} {escaped(value)}" for name, value in trial["settings"].items() if value not in ("", None))
+        gain = f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})" if trial["settings"] else "–"
+        rows.append(
+            f"<tr><th>{escaped(trial['family'])}</th><td>{words or 'as before'}</td>"
+            f'<td class="number">{trial["quality"]:.4f}</td><td class="number">{gain}</td></tr>'
+        )
+    return (
+        "<h2>Settings chosen without labels</h2>\n"
+        f"<p>{images} held-out good images and their twins with planted defects judged these settings; no test image did. Quality is the "
+        "mean of image AUROC, pixel AUROC and AUPRO. A setting replaces the one before it if its gain exceeds one standard error, which "
+        "the brackets show to each side.</p>\n<table><thead><tr><th>Family</th><th>Settings</th>"
+        '<th class="number">Quality</th><th class="number">Gain</th></tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table>"
+    )

@@ -1,0 +1,137 @@
+"""Chains and maps of the same images under many settings: what two settings share is computed once."""
+
+import hashlib
+
+import numpy as np
+
+from mdps_ref.backend import to_device, to_host
+from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once
+from mdps_ref.job.progress import progress
+from mdps_ref.posterior.mask import suspected
+from mdps_ref.scoring.difference import anomaly_map, layer_distances, pixel_map
+from mdps_ref.scoring.image_score import mean_and_spread
+
+
+class Experiment:
+    """Images and a noise predictor. Samples and distances are kept in memory, by the settings that they depend on.
+
+    Parameters
+    ----------
+    model : Model
+        Its features are not used.
+    extractors : dict of str to callable
+        What makes features(images) -> list of arrays, by the key that `feature_key` gives for a Config.
+    images : array, (N, H, W, 3), in [-1, 1]
+        On the host.
+    """
+
+    def __init__(self, model, extractors, images):
+        self._model, self._extractors, self._images = model, extractors, np.asarray(images)
+        self._kept = {}
+
+    def samples(self, config, chain_name, mask=None):
+        """Draw posterior samples.
+
+        Parameters
+        ----------
+        config : Config
+        chain_name : {"reconstruction", "guided", "mdps"}
+        mask : array, (N, H, W, 1), optional
+
+        Returns
+        -------
+        array, (N, n, H, W, C)
+            On the host.
+        """
+        return self._once(("samples", *_chain_key(config, chain_name, mask)), lambda: self._drawn(config, chain_name, mask))
+
+    def anomaly(self, config, chain_name, mask=None):
+        """Return the anomaly maps of a chain, mean and spread over the samples, (N, H, W) each.
+
+        Parameters
+        ----------
+        config, chain_name, mask
+            As for `samples`.
+        """
+        key, settings = _chain_key(config, chain_name, mask), comparison(config)
+        pixels = self._once(("pixels", *key), lambda: self._of_samples(_pixel_comparison, self.samples(config, chain_name, mask)))
+        scales = settings.pop("scales")
+        layers = self.distances(config, chain_name, mask)
+        features = sum(layer / scale for layer, scale in zip(layers, scales or [1] * len(layers), strict=True))
+        maps = np.empty_like(pixels)
+        for number in range(config.samples):
+            for start in range(0, len(maps), images_at_once(config)):  # under the released rules the images of a batch are fused together
+                some = slice(start, start + images_at_once(config)), number
+                maps[some] = anomaly_map(pixels[some], features[some], **settings)
+        return mean_and_spread(maps)
+
+    def mdps(self, config, threshold):
+        """Return the anomaly maps that a detector of these settings makes, (N, H, W), and the masks, or None without a mask.
+
+        Parameters
+        ----------
+        config : Config
+        threshold : float or None
+            Of the mask.
+        """
+        mask = suspected(self.anomaly(config, "guided")[0], threshold) if config.masked else None
+        return self.anomaly(config, "mdps", mask)[0], mask
+
+    def _once(self, key, make):
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def _drawn(self, config, chain_name, mask):
+        """Samples of all images. Where a mask is empty they are the image itself, and no chain is run."""
+        at_once, samples = images_at_once(config), np.repeat(self._images[:, None], config.samples, axis=1)
+        skips = mask is not None and config.resolved_rules.keeps_normal_pixels
+        wanted = np.flatnonzero(mask.any(axis=(1, 2, 3))) if skips else np.arange(len(samples))
+        with progress(len(wanted), "image", f"{chain_name} chain") as shown:
+            for some in np.split(wanted, range(at_once, len(wanted), at_once)):
+                here = None if mask is None else mask[some]
+                if some.size:
+                    samples[some] = draw_samples(self._model, self._images[some], config, chain_name, here)
+                shown.update(some.size)
+        return samples
+
+    def distances(self, config, chain_name, mask=None):
+        """Return the distances of all layers (see `layer_distances`), (layers, N, n, H, W)."""
+        return np.concatenate([self._distances(name, config, chain_name, mask) for name in feature_keys(config)])
+
+    def _distances(self, name, config, chain_name, mask):
+        """The distances of one extractor's layers, (layers, N, n, H, W)."""
+        features, size, xp = self._extractors[name], self._images.shape[1:3], self._model.xp
+
+        def comparison_with(y):
+            of_y = features(to_device(y, xp))
+            return lambda x_0: np.stack([to_host(layer) for layer in layer_distances(features(to_device(x_0, xp)), of_y, size)])
+
+        key = (name, *_chain_key(config, chain_name, mask))
+        return self._once(key, lambda: self._of_samples(comparison_with, self.samples(config, chain_name, mask), axis=1))
+
+    def _of_samples(self, comparison_with, samples, axis=0):
+        """comparison_with(y)(x_0) for each sample x_0 of a few images y at a time. Images are its axis `axis`; samples the next axis."""
+        parts = []
+        for start in range(0, len(samples), CHAINS_AT_ONCE):
+            some = slice(start, start + CHAINS_AT_ONCE)
+            compare = comparison_with(self._images[some])
+            parts.append(np.stack([compare(x_0) for x_0 in samples[some].swapaxes(0, 1)], axis=axis + 1))
+        return np.concatenate(parts, axis=axis)
+
+
+def _pixel_comparison(y):
+    return lambda x_0: pixel_map(x_0, y)
+
+
+def feature_keys(config):
+    """Return the keys of the extractors that a Config compares: (name, layers, size) each, in the order of their layers."""
+    own = [("unet", "", None)] if config.features.startswith("unet") else []
+    return own + ([(config.extractor, config.feature_layers, config.feature_size)] if config.extractor else [])
+
+
+def _chain_key(config, chain_name, mask):
+    """What the samples of a chain depend on."""
+    seen = None if mask is None else hashlib.sha256(np.packbits(mask.astype(bool))).hexdigest()
+    shared = [getattr(config, name) for name in ("stride", "samples", "ddim_eta", "guidance", "rules", "rules_except", "seed")]
+    return (chain_name, *chain_settings(config, chain_name), seen, *shared)

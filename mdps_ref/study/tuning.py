@@ -1,0 +1,232 @@
+"""Settings without labels: good images that were held out get planted defects, and the settings that find these best are chosen.
+
+No test image is looked at. The settings are chosen a family at a time, each with the choices of the families before it. In a family the
+candidates compete on few images first, and the better ones on more (successive halving [1]_). A candidate replaces the setting that is
+there only if it is better by more than one standard error of the difference, on the same images.
+
+References
+----------
+.. [1] K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016.
+"""
+
+import dataclasses
+import importlib.util
+import itertools
+import time
+
+import numpy as np
+
+from mdps_ref.data.planted import plant_in_all
+from mdps_ref.job.detect import Model, make_extractor
+from mdps_ref.job.progress import say
+from mdps_ref.posterior.mask import mask_threshold
+from mdps_ref.scoring.features import EXTRACTORS, unet_features, usual_file
+from mdps_ref.scoring.image_score import IMAGE_SCORES
+from mdps_ref.scoring.intervals import paired_difference, resampled, tally
+from mdps_ref.study.experiment import Experiment, feature_keys
+
+MOST_IMAGES = 32  # good images that get a planted twin
+RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
+KEPT = 1 / 3  # of the candidates, from a rung to the next
+ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
+RESAMPLES = 200
+BINS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A setting that was tried.
+
+    Parameters
+    ----------
+    family : str
+    settings : dict
+        What it changes; {} for the settings that were there.
+    images : int
+        The number of good images, each of which has a planted twin.
+    quality : float, 0 .. 1
+        See `quality`.
+    gain, low, high : float
+        The quality above that of the settings that were there, and one standard error to each side.
+    """
+
+    family: str
+    settings: dict
+    images: int
+    quality: float
+    gain: float
+    low: float
+    high: float
+
+
+def tune(model, weights, config, images):
+    """Choose settings on held-out good images.
+
+    Parameters
+    ----------
+    model : Model
+        Its features are not used.
+    weights : dict of str to array
+        Of the noise predictor.
+    config : Config
+        The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has.
+    images : array, (M, H, W, 3), in [-1, 1]
+        Good images that did not train the network. At most MOST_IMAGES of them are used.
+
+    Returns
+    -------
+    settings : dict
+        The chosen ones, where they differ from `config`.
+    trials : list of Trial
+    """
+    start = dataclasses.replace(config, samples=1)
+    extractors = {key: extractor for c in _with_features(start) for key, extractor in _extractors(weights, c, model.xp).items()}
+    counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
+    rungs = [_Rung(model, extractors, images[:count]) for count in counts]
+    trials = []
+    for family, candidates in FAMILIES.items():
+        began, now = time.perf_counter(), start
+        start, tried = _choose(family, _different(start, candidates(start, rungs)), start, rungs)
+        trials += tried
+        changed = changes(now, start)
+        say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
+    return changes(dataclasses.replace(config, samples=1), start), trials
+
+
+class _Rung:
+    """Good images and their planted twins."""
+
+    def __init__(self, model, extractors, good):
+        count = len(good)
+        planted, masks, _ = plant_in_all(good, seed=0)
+        self.count, self.labels = count, np.repeat([False, True], count)
+        self.masks = np.concatenate([np.zeros_like(masks), masks])
+        self.experiment = Experiment(model, extractors, np.concatenate([good, planted]))
+        self.counts = np.tile(resampled(count, RESAMPLES), 2)  # an image and its twin are drawn together
+
+    def quality(self, config):
+        """The statistic `quality` of these settings."""
+        threshold = None
+        if config.masked:
+            threshold = mask_threshold(self.experiment.anomaly(config, "guided")[0][: self.count], config.mask_share)
+        return quality(self.experiment.mdps(config, threshold)[0], self.labels, self.masks, config)
+
+
+def quality(maps, labels, masks, config):
+    """Measure maps by the mean of image AUROC, pixel AUROC and AUPRO.
+
+    Parameters
+    ----------
+    maps : array, (N, H, W)
+    labels : array, (N) bool
+    masks : array, (N, H, W) bool
+    config : Config
+        Chooses the image score.
+
+    Returns
+    -------
+    callable
+        A statistic, see `scoring.intervals`.
+    """
+    images = tally(labels, IMAGE_SCORES[config.image_score](maps), BINS)
+    pixels = tally(masks, maps, BINS)
+    return lambda counts: (images.auroc(counts) + pixels.auroc(counts) + pixels.aupro(counts)) / 3
+
+
+def _choose(family, candidates, start, rungs):
+    """Return the Config with the best candidate of a family, and the trials of the last rung. The first candidate changes nothing."""
+    for rung in rungs:
+        statistics = [rung.quality(_changed(start, settings)) for settings in candidates]
+        values = [float(statistic(np.ones((1, 2 * rung.count)))[0]) for statistic in statistics]
+        if rung is not rungs[-1]:
+            better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
+            candidates = [candidates[i] for i in [0, *sorted(better[: max(1, round(KEPT * len(better)))])]]
+    gains = [paired_difference(statistic, statistics[0], rung.counts, ONE_STANDARD_ERROR) for statistic in statistics]
+    trials = [Trial(family, s, rung.count, v, *gain) for s, v, gain in zip(candidates, values, gains, strict=True)]
+    best = max(trials, key=lambda trial: trial.quality)
+    return (_changed(start, best.settings) if best.low > 0 else start), trials
+
+
+def _different(start, candidates):
+    """Candidates without repetitions, those as dictionaries of what they change; first {}, which changes nothing."""
+    different = {start: {}}
+    for settings in candidates:
+        different.setdefault(_changed(start, settings), settings)
+    return list(different.values())
+
+
+def _with_features(config):
+    """Configs of all features that can be chosen here: those of `config`, the noise predictor's, ImageNet's, and both."""
+    found = [name for name, e in EXTRACTORS.items() if e.package and importlib.util.find_spec(e.package.split("/")[0])]
+    found = [name for name in found if usual_file(name).is_file()]
+    sizes = [None, 2 * config.image_size]
+    names = [(f"{own}{name}", size) for name in found for own in ("", "unet+") for size in sizes]
+    plain = {"feature_weights": "", "feature_layers": "", "feature_scales": ""}
+    more = [dataclasses.replace(config, **plain, features=name, feature_size=size) for name, size in [("unet", None), *names]]
+    return [config, *more]
+
+
+def _extractors(weights, config, xp):
+    """The extractors that a Config compares, by `feature_keys`."""
+    made = {"unet": lambda: unet_features(weights, config.unet(), config.feature_timestep)}
+    return {key: made.get(key[0], lambda: make_extractor(config, xp))() for key in feature_keys(config)}
+
+
+def _features(start, rungs):
+    """Features, each brought to the scale of good images; how much the pixels count; and the smoothing."""
+    experiment, count = rungs[-1].experiment, rungs[-1].count
+    for config in _with_features(start):
+        scales = [f"{layer.mean():.3g}" for layer in experiment.distances(config, "guided")[:, :count]]
+        scaled = {"feature_scales": ",".join(scales)} if len(scales) > 1 else {}
+        features = {name: getattr(config, name) for name in ("features", "feature_size", "feature_layers", "feature_weights")}
+        for weight, blur in itertools.product((0.0, 0.5, 2.0), (1 / 64, 1 / 32)):
+            yield features | scaled | {"pixel_weight": weight, "blur": blur}
+
+
+def _start(start, rungs):
+    """The timestep that all chains start at."""
+    return ({"guided_start": level, "mdps_start": level} for level in (100, 200, 300, 400, 500))
+
+
+def _guidance(start, rungs):
+    """The strength of guidance in the guided chain."""
+    return ({"guided_strength": strength} for strength in (0.01, 0.03, 0.09, 0.2))
+
+
+def _mask(start, rungs):
+    """No mask, or the share of good pixels under it."""
+    yield {"masked": False, "mdps_strength": start.guided_strength}
+    yield from ({"masked": True, "mask_share": share} for share in (0.02, 0.05, 0.1, 0.2, 0.4))
+
+
+def _inside(start, rungs):
+    """The strength of guidance under the mask."""
+    return ({"mdps_strength": strength} for strength in (0.0, 0.01, 0.03)) if start.masked else ()
+
+
+def _score(start, rungs):
+    """From the map to one number an image."""
+    return ({"image_score": name} for name in ("max", "top_mean"))
+
+
+FAMILIES = {
+    "features": _features,
+    "start": _start,
+    "guidance": _guidance,
+    "mask": _mask,
+    "guidance under the mask": _inside,
+    "image score": _score,
+}
+
+
+def _changed(config, settings):
+    return dataclasses.replace(config, **settings)
+
+
+def changes(old, new):
+    """Return the settings of one Config that differ from those of another, as a dictionary."""
+    return {f.name: getattr(new, f.name) for f in dataclasses.fields(new) if getattr(new, f.name) != getattr(old, f.name)}
+
+
+def _in_words(settings):
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

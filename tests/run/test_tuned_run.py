@@ -1,0 +1,61 @@
+"""A run with --tune: no test image has a say, the choice is kept, and a resumed run does not choose again."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from mdps_ref import run
+from mdps_ref.job.detector import Detector
+
+MOVED = {"pixel_weight": 2.0, "mask_share": 0.4}
+
+
+@pytest.fixture(scope="module")
+def tuned(place, call):
+    """The folder of a run that was tuned."""
+    assert call("--tune", "--out", place / "tuned") == 0
+    return place / "tuned"
+
+
+def test_other_test_images_lead_to_the_same_choice(place, tuned, tmp_path, no_report):
+    shutil.copytree(place / "data", tmp_path / "data")
+    for path in (tmp_path / "data/part/test").rglob("*.png"):
+        with Image.open(path) as image:
+            size = image.size
+        Image.new("RGB", size, "teal").save(path)
+    flags = ["--data", tmp_path / "data", "--category", "part", "--config", place / "quick.json", "--tune", "--out", tmp_path / "run"]
+    assert run.main([str(flag) for flag in flags]) == 0
+    assert (tmp_path / "run/scores.csv").read_bytes() != (tuned / "scores.csv").read_bytes()
+    assert (tmp_path / "run/tuning.json").read_bytes() == (tuned / "tuning.json").read_bytes()
+
+
+def test_a_choice_is_used_told_and_kept(call, tmp_path, monkeypatch):
+    """A tuner that moves two settings; resumed, the run does not ask it again."""
+    asked = []
+    monkeypatch.setattr(run, "tune", lambda model, weights, config, images: asked.append(len(images)) or (MOVED, []))
+    assert call("--tune", "--out", tmp_path / "a") == 0
+    assert call("--resume", "--out", tmp_path / "a") == 0
+    assert asked == [1]
+    assert json.loads((tmp_path / "a/config.json").read_text()).items() >= MOVED.items()
+    assert vars(Detector.load(tmp_path / "a").config).items() >= MOVED.items()
+    plain = ["--out", tmp_path / "b", "--config", tmp_path / "a/config.json"]
+    monkeypatch.setattr(run, "tune", lambda *_: ({}, []))
+    assert call(*plain) == 0
+    assert (tmp_path / "a/scores.csv").read_bytes() == (tmp_path / "b/scores.csv").read_bytes()
+
+
+def test_a_run_that_is_trained_further_chooses_again(call, tmp_path, monkeypatch, no_report):
+    asked = []
+    monkeypatch.setattr(run, "tune", lambda *_: asked.append(1) or (MOVED, []))
+    assert call("--tune", "--out", tmp_path / "a") == 0
+    assert call("--resume", "--train-steps", 4, "--out", tmp_path / "a") == 0
+    assert len(asked) == 2
+
+
+def test_the_report_says_what_was_tried(tuned):
+    page, trials = (tuned / "report.html").read_text(), json.loads((tuned / "tuning.json").read_text())["trials"]
+    assert "without labels" in page
+    for trial in trials:
+        assert f"{trial['quality']:.4f}" in page and trial["family"] in page

@@ -1,0 +1,55 @@
+"""Settings without labels: which candidate wins, and what quality is."""
+
+import numpy as np
+import pytest
+
+from mdps_ref.data.planted import plant_in_all
+from mdps_ref.study import tuning
+
+
+class Judge:
+    """A rung whose candidates have a known quality on each image: {mask_share: array}."""
+
+    def __init__(self, count, qualities):
+        self.count, self.qualities = count, qualities
+        self.counts = np.tile(np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 200), 2)
+
+    def quality(self, config):
+        values = np.tile(self.qualities[config.mask_share][: self.count], 2)
+        return lambda counts: counts @ values / counts.sum(axis=1)
+
+
+def chosen(qualities, config, counts=(10, 40)):
+    candidates = [{}, *({"mask_share": share} for share in qualities if share != config.mask_share)]
+    return tuning._choose("mask", candidates, config, [Judge(count, qualities) for count in counts])
+
+
+def test_the_best_candidate_wins_if_it_is_better_beyond_chance(quick_config):
+    noise = np.random.default_rng(1).normal(0, 0.1, (3, 40))
+    made, trials = chosen({0.05: 0.5 + noise[0], 0.1: 0.8 + noise[1], 0.2: 0.7 + noise[2]}, quick_config())
+    assert made.mask_share == 0.1 and {trial.images for trial in trials} == {40}
+    assert trials[0].settings == {} and trials[0].gain == trials[0].low == trials[0].high == 0
+
+
+def test_what_is_there_stays_where_the_difference_is_within_one_standard_error(quick_config):
+    noise = np.random.default_rng(2).normal(0, 0.2, 40)
+    noise -= noise.mean()
+    standard_error = noise.std() / np.sqrt(40)
+    for gain, wins in ((0.8 * standard_error, False), (1.3 * standard_error, True)):
+        made, _ = chosen({0.05: np.full(40, 0.5), 0.1: 0.5 + gain + noise}, quick_config(), counts=(40,))
+        assert (made.mask_share == 0.1) == wins
+
+
+def test_what_is_poor_on_few_images_is_not_tried_on_many(quick_config):
+    qualities = {share: np.full(40, 0.5 + share) for share in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)}
+    made, trials = chosen(qualities, quick_config())
+    assert [trial.settings for trial in trials] == [{}, {"mask_share": 0.5}, {"mask_share": 0.6}] and made.mask_share == 0.6
+
+
+def test_quality_is_1_for_maps_that_show_the_defects_and_a_half_or_less_for_maps_that_show_nothing(some_images, quick_config):
+    good = some_images(6)
+    _, planted, _ = plant_in_all(good, seed=0)
+    masks, labels, once = np.concatenate([np.zeros_like(planted), planted]), np.repeat([False, True], 6), np.ones((1, 12))
+    assert tuning.quality(masks.astype(float), labels, masks, quick_config())(once)[0] == pytest.approx(1)
+    assert tuning.quality(np.zeros(masks.shape), labels, masks, quick_config())(once)[0] <= 0.5
+
