@@ -14,6 +14,7 @@ from mdps_ref.data.listing import list_images
 from mdps_ref.errors import InputError, shown
 from mdps_ref.job.chains import images_at_once
 from mdps_ref.job.detector import Detector, detector_file
+from mdps_ref.job.image_digests import ImageDigests
 from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import folder_for_scores, read_json, write_json
 from mdps_ref.job.scoring_session import RowFile, RowStream, keep_map, score_files
@@ -37,7 +38,7 @@ def parser():
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.score",
-        description="Score images with a detector that a run left: a row an image, as soon as it is done, and an anomaly map.",
+        description="Score images with a detector that a run left: a row and an anomaly map for each image, written after every few images.",
         epilog="example: python -m mdps_ref.score runs/bottle-64 photographs --out found --overlays",
         allow_abbrev=False,
     )
@@ -71,23 +72,29 @@ def score(args):
 
 def _to_stream(args, detector, images):
     """Write rows to standard output."""
-    counts = _count(args, score_files(detector, images, RowStream(sys.stdout, args.json)))
+    counts, _ = _count(args, score_files(detector, images, RowStream(sys.stdout, args.json)))
     say(_summary(counts, detector, "standard output"))
     return counts
 
 
 def _to_folder(args, detector, images):
-    """Write rows, maps and overlays into the folder --out."""
+    """Write rows, maps and overlays into the folder --out. If no image could be scored, nothing is left there."""
     out = pathlib.Path(args.out)
     with folder_for_scores(out, args.resume):
         check_call(out, {"detector": digest(detector_file(args.detector)), "overlays": args.overlays, "json": args.json})
         table = RowFile(out / ("scores.jsonl" if args.json else "scores.csv"), args.json)
-        earlier = table.resume(images_at_once(detector.config), [image.name for image in images])
+        digests = ImageDigests(out / "digests")
+        earlier = table.resume(images_at_once(detector.config), [image.name for image in images], len(digests))
+        digests.resume(images[: len(earlier)])
         args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.score", *_again(args)])
-        rows = score_files(detector, images, table, _keep(out, detector, args.overlays), len(earlier))
-        counts = _count(args, itertools.chain(earlier, rows))
-        already = f" ({len(earlier)} of them were there already)" if earlier else ""
-        print(_summary(counts, detector, table.path) + already, flush=True)
+        rows = score_files(detector, images, table, _keep(out, detector, args.overlays), len(earlier), digests.note)
+        counts, reason = _count(args, itertools.chain(earlier, rows))
+        place, already = table.path, f" ({len(earlier)} of them were there already)" if earlier else ""
+        if not counts["scored"]:
+            place, already = f"nothing is left in {out}; {reason}", ""
+            for path in (table.path, digests.path, out / "call.json"):
+                path.unlink()
+        print(_summary(counts, detector, place) + already, flush=True)
     return counts
 
 
@@ -122,18 +129,20 @@ def listed(args):
 
 
 def _count(args, rows):
-    """Count the rows that are scored, flagged, unsure and left out, and say which are left out."""
-    counts = {"scored": 0, "flagged": 0, "unsure": 0, "left out": 0}
+    """Count the rows that are scored, flagged, unsure and left out, and say which are left out. Return the first reason, too."""
+    counts, first = {"scored": 0, "flagged": 0, "unsure": 0, "left out": 0}, ""
     for row in rows:
         if row.left_out:
-            say(f"left out: {shown(row.path)}: {row.left_out}")
+            reason = f"{shown(row.path)}: {row.left_out}"
+            first = first or reason
+            say(f"left out: {reason}")
             if args.strict:
-                raise InputError(f"--strict: {shown(row.path)}: {row.left_out}")
+                raise InputError(f"--strict: {reason}")
         counts["scored"] += not row.left_out
         counts["left out"] += bool(row.left_out)
         counts["flagged"] += bool(row.flagged)
         counts["unsure"] += bool(row.unsure)
-    return counts
+    return counts, first
 
 
 def _keep(out, detector, overlays):
@@ -152,10 +161,11 @@ def _keep(out, detector, overlays):
 
 
 def _again(args):
-    """Return the arguments that go on with this call."""
+    """Return the arguments that go on with this call, from any folder."""
+    detector, out, *images = (str(pathlib.Path(path).absolute()) for path in (args.detector, args.out, *args.images))
     flags = [f"--{name.replace('_', '-')}" for name in ("overlays", "json", "strict") if getattr(args, name)]
-    values = ["--feature-weights", args.feature_weights] if args.feature_weights else []
-    return [args.detector, *args.images, "--out", args.out, "--resume", *flags, *values, *given_running_flags(args)]
+    values = ["--feature-weights", str(pathlib.Path(args.feature_weights).absolute())] if args.feature_weights else []
+    return [detector, *images, "--out", out, "--resume", *flags, *values, *given_running_flags(args)]
 
 
 def _summary(counts, detector, place):

@@ -55,14 +55,12 @@ def claimed(out, resume, name):
                 if not (folder / "config.json").is_file():
                     _remove_leftovers(folder)
     finally:
-        for path in made:
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
+        _remove_empty(made)
 
 
 @contextlib.contextmanager
 def folder_for_scores(out, resume):
-    """Claim the folder `out` for the scores of new images, for this process alone; it is made if need be.
+    """Claim the folder `out` for the scores of new images, for this process alone; it is made if need be, and removed if left empty.
 
     Raises
     ------
@@ -73,9 +71,12 @@ def folder_for_scores(out, resume):
     _refuse_a_file(folder)
     if not resume and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"{folder}: already holds files; add --resume to go on there, or give another folder to --out")
-    _make(folder, parents=True, exist_ok=True)
-    with held_lock(folder / LOCK, f"{folder}: another process is scoring into this folder; wait for it, or give another one to --out"):
-        yield
+    made = _make_all(folder)
+    try:
+        with held_lock(folder / LOCK, f"{folder}: another process is scoring into this folder; wait for it, or give another one to --out"):
+            yield
+    finally:
+        _remove_empty(made)
 
 
 def check_run_folder(folder, resume):
@@ -104,9 +105,21 @@ def _wanted_folder(out, resume):
     """Return the folder `out`, made if need be, and the folders that were made."""
     folder = pathlib.Path(out)
     check_run_folder(folder, resume)
+    return folder, _make_all(folder)
+
+
+def _make_all(folder):
+    """Make a folder and those above it, and return those that were made."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     _make(folder, parents=True, exist_ok=True)
-    return folder, made
+    return made
+
+
+def _remove_empty(folders):
+    """Remove the folders that are empty."""
+    for path in folders:
+        with contextlib.suppress(OSError):  # it is not empty
+            path.rmdir()
 
 
 def _new_folder(name):

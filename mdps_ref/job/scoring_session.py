@@ -1,4 +1,4 @@
-"""Score images from files with a detector, a batch at a time: a row an image as it is done, in memory that does not grow."""
+"""Score images from files with a detector, a batch at a time: a row an image once its batch is done, in memory that does not grow."""
 
 import csv
 import dataclasses
@@ -95,7 +95,7 @@ class RowFile:
     def __init__(self, path, as_json):
         self.path, self._as_json = path, as_json
 
-    def resume(self, batch, names):
+    def resume(self, batch, names, most=None):
         """Keep the rows of whole batches, so that the next batch is made up as in an unbroken run.
 
         Parameters
@@ -104,6 +104,8 @@ class RowFile:
             Images in a batch.
         names : list of str
             The names of all images.
+        most : int, optional
+            The largest number of rows to keep.
 
         Returns
         -------
@@ -113,25 +115,36 @@ class RowFile:
         Raises
         ------
         InputError
-            If a row is of another image than the one in its place.
+            If an image was added or taken away, or the images are in another order.
         """
         content = self.path.read_bytes() if self.path.is_file() else b""
         lines = content.decode(errors="replace").split("\n")[:-1]  # a kill may have torn the last line
         head = [] if self._as_json else [HEAD.rstrip("\n")]
-        lines = lines[len(head) :]
+        lines = lines[len(head) :][:most]
         done = len(lines) if len(lines) == len(names) else len(lines) // batch * batch
         rows = [self._parsed(line) for line in lines[:done]]
-        for row, name in zip(rows, names, strict=False):
-            if row.path != (name if self._as_json else Row(name).label):
-                raise InputError(f"{self.path}: its rows are of other images, from {shown(name)} on; give another folder to --out")
-        if len(names) < done:
-            raise InputError(f"{self.path}: has rows of {done} images, and {len(names)} are given; give another folder to --out")
+        self._check_images([row.path for row in rows], [name if self._as_json else Row(name).label for name in names])
         kept = "".join(line + "\n" for line in (*head, *lines[:done])).encode()
         with naming(self.path), open(self.path, "ab") as handle:
             whole = content.startswith(kept)
             handle.truncate(len(kept) if whole else 0)
             handle.write(b"" if whole else kept)
         return rows
+
+    def _check_images(self, done, given):
+        """Raise InputError unless the labels of the rows that are done are the first of the labels that are given."""
+        if done == given[: len(done)]:
+            return
+        here, before = set(given), set(done)
+        gone = next((label for label in done if label not in here), None)
+        added = next((label for label in given[: len(done)] if label not in before), None)
+        if gone is not None:
+            change = f"{shown(gone)} is missing, and has a row; put it back to go on, or score into another --out"
+        elif added is not None:
+            change = f"{shown(added)} was added since the scoring began; take it out to go on, and score it into another --out"
+        else:
+            change = "the images are in another order than its rows; give them as before, or score into another --out"
+        raise InputError(f"{self.path}: {change}")
 
     def _parsed(self, line):
         """The Row in a line; InputError if there is none."""
@@ -149,7 +162,7 @@ class RowFile:
             handle.write(lines_of(rows, self._as_json).encode())
 
 
-def score_files(detector, images, table, keep=lambda image, scores, i: None, done=0):
+def score_files(detector, images, table, keep=lambda image, scores, i: None, done=0, note=lambda images: None):
     """Score images from files.
 
     Parameters
@@ -163,6 +176,8 @@ def score_files(detector, images, table, keep=lambda image, scores, i: None, don
         is written, so that a row means that all is there.
     done : int
         Images whose rows are in the table already.
+    note : callable
+        note(images) is called with the images of a batch before they are read.
 
     Yields
     ------
@@ -179,6 +194,7 @@ def score_files(detector, images, table, keep=lambda image, scores, i: None, don
     batch = images_at_once(detector.config)
     with progress(len(images), "image", "scoring", done) as bar:
         for start in range(done, len(images), batch):
+            note(images[start : start + batch])
             rows = _score_batch(detector, images[start : start + batch], keep)
             table.append(rows)
             yield from rows

@@ -1,9 +1,10 @@
-"""`python -m mdps_ref.score`: every image has its row, as it is done; a broken call goes on; it finds what the detector finds."""
+"""`python -m mdps_ref.score`: every image has its row; a broken call goes on; it finds what the detector finds."""
 
 import csv
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 
 import numpy as np
@@ -202,12 +203,59 @@ def test_results_among_the_photographs_are_not_scored(done, photographs, tmp_pat
     assert "folder of scores" in capsys.readouterr().err
 
 
-def test_the_status_is_1_if_no_image_could_be_scored(done, photographs, tmp_path):
-    assert score.main([str(done), str(photographs / "dent/000.png"), "--out", str(tmp_path / "out")]) == 1
+@pytest.mark.parametrize("flags", [["--json", "--quiet"], ["--overlays"]], ids=str)
+def test_where_no_image_could_be_scored_the_status_is_1_and_the_folder_stays_free(flags, done, photographs, tmp_path, capsys):
+    arguments = [str(done), str(photographs / "dent/000.png"), "--out", str(tmp_path / "a/out")]
+    assert score.main([*arguments, *flags]) == 1
+    assert "truncated" in capsys.readouterr().out and not (tmp_path / "a").exists()
+    shutil.copy(photographs / "good/000.png", photographs / "dent/000.png")
+    assert score.main(arguments) == 0
+    (tmp_path / "mine").mkdir()
+    cut(photographs / "dent/000.png")
+    assert score.main([*arguments[:-1], str(tmp_path / "mine")]) == 1 and os.listdir(tmp_path / "mine") == []
 
 
-def test_rows_of_other_images_are_not_gone_on_with(done, photographs, scored, tmp_path, capsys):
-    scored("out")
-    (photographs / "=SUM(A1).png").unlink()
+def replaced(name):
+    return lambda photographs: shutil.copy(photographs / "good/001.tiff", photographs / name)
+
+
+# What is done to the photographs after they were scored, and what the line must hold.
+CHANGED = {
+    "a photograph replaced": (replaced("rust/000.png"), "rust/000.png", "was replaced", "another --out"),
+    "a photograph repaired that was left out": (replaced("dent/000.png"), "dent/000.png", "was replaced"),
+    "one added": (replaced("below/000a.png"), "scores.csv", "below/000a.png was added", "another --out"),
+    "one taken away": (lambda photographs: (photographs / "below/001.jpg").unlink(), "scores.csv", "below/001.jpg is missing"),
+}
+
+
+@pytest.mark.parametrize("change, parts", [(change, parts) for change, *parts in CHANGED.values()], ids=CHANGED)
+def test_a_scoring_does_not_go_on_with_other_images(change, parts, done, photographs, scored, tmp_path, contents, capsys):
+    before = scored("out")
+    change(photographs)
     assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 2
-    assert "other images" in capsys.readouterr().err
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert [part for part in parts if part not in line] == [], line
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_row_without_the_digest_of_its_image_is_scored_again(done, photographs, scored, tmp_path, contents):
+    whole = scored("out")
+    (tmp_path / "out/digests").write_bytes(whole["digests"][:-1])  # as a power cut may leave it
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume"]) == 0
+    assert contents(tmp_path / "out") == whole
+
+
+def test_the_command_that_is_printed_goes_on_from_any_folder(done, photographs, scored, tmp_path, contents, monkeypatch, capsys):
+    def stop():
+        raise Interrupted(15)
+
+    whole = scored("whole", "--overlays")
+    (tmp_path / "elsewhere").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_session, "stop_if_asked", stop)
+        patch.chdir(tmp_path)
+        assert score.main([os.path.relpath(done), "photographs", "--out", "out", "--overlays"]) == 143
+    command = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("go on with: ")[2])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert score.main(command[3:]) == 0
+    assert contents(tmp_path / "out") == whole
