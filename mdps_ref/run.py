@@ -5,8 +5,11 @@ import pathlib
 import shlex
 import sys
 
+import numpy as np
+
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_running_flags, command_line, given_running_flags
+from mdps_ref.data.folders import GOOD
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError
 from mdps_ref.job.choices import listing
@@ -16,7 +19,7 @@ from mdps_ref.job.progress import stage
 from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, write_config
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
-from mdps_ref.released.presets import preset_settings
+from mdps_ref.released.presets import check_preset, preset_settings
 from mdps_ref.report.page import write_report
 from mdps_ref.study.tuning import tune
 
@@ -47,7 +50,7 @@ def run_and_print(args):
         print(listing())
         return
     result, folder = run(args)
-    print(summary(result.metrics))
+    print(summary(result))
     print(f"report: {folder / 'report.html'}", flush=True)
 
 
@@ -123,11 +126,12 @@ def run(args):
     xp = find_backend(args.backend)
     config = requested_config(args)
     with claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder, fast(args.threads):
-        args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.run", "--resume", "--out", str(folder), *given_running_flags(args)])
-        print(f"run folder: {folder}", flush=True)
+        args.going_on = shlex.join(
+            [sys.executable, "-m", "mdps_ref.run", "--resume", "--out", str(folder.absolute()), *given_running_flags(args)]
+        )
         if args.resume:
             write_config(folder, config)  # the steps may be more than before
-        result = run_job(config, folder, xp, args.resume, tune)
+        result = run_job(config, folder, xp, args.resume, tune, lambda: print(f"run folder: {folder}", flush=True))
         check_still_there(folder)
         with stage("report", result.seconds):
             write_report(folder, result)
@@ -145,6 +149,8 @@ def requested_config(args):
     InputError
         If a flag lacks another one that it needs, or a setting given now differs from that of the run to resume.
     """
+    if args.preset:
+        check_preset(args.preset)
     given = read_settings(args.config) if args.config else {}
     for name in SETTING_FLAGS:
         value = getattr(args, name)
@@ -172,13 +178,27 @@ def requested_config(args):
     return make_config(given | stored | more_steps)
 
 
-def summary(metrics):
-    """Return the metrics of each chain, a line each, for the terminal; without a mask the guided chain is MDPS itself."""
+def summary(result):
+    """Return the metrics of each chain, a line each, for the terminal, and how many images were flagged.
+
+    Without a mask the guided chain is MDPS itself, and has no line.
+    """
+    metrics = result.metrics
     lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>19}" for name in SUMMARY)]
     for chain in ("mdps", "guided", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction"):
         values = [metrics[chain][name] for name in SUMMARY]
         lines.append(f"{chain:16}" + "".join(f"{'-' if value is None else format(value, '.4f'):>19}" for value in values))
-    return "\n".join(lines)
+    return "\n".join([*lines, flagged_line(result)])
+
+
+def flagged_line(result):
+    """Return a line that says how many images were flagged, of each kind that was tested, and what the threshold rests on."""
+    good = np.array(result.defects) == GOOD
+    kinds = {"defective": result.flagged[~good], "good": result.flagged[good]}
+    counts = [f"{np.count_nonzero(flagged)} of {len(flagged)} {kind}" for kind, flagged in kinds.items() if len(flagged)]
+    held_out, rate = len(result.held_out_scores), 100 * result.config.false_positive_rate
+    rests_on = f"threshold from {held_out} held-out good image{'s' * (held_out != 1)} at a false-positive rate of {rate:g} %"
+    return f"flagged: {' and '.join(counts)} images; {rests_on}"
 
 
 if __name__ == "__main__":

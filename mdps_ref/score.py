@@ -38,7 +38,7 @@ def parser():
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.score",
-        description="Score images with a detector that a run left: a row and an anomaly map for each image, written after every few images.",
+        description="Score images with a detector that a run left: a row and a map for each image, written after every few images.",
         epilog="example: python -m mdps_ref.score runs/bottle-64 photographs --out found --overlays",
         allow_abbrev=False,
     )

@@ -11,10 +11,15 @@ class Findings:
     """Count what is set aside, by kind, and keep the first names of each kind.
 
     The memory does not grow with the number of files.
+
+    Parameters
+    ----------
+    root : pathlib.PurePath, optional
+        A path in this folder is named as seen from there.
     """
 
-    def __init__(self):
-        self._counts, self._names = {}, {}
+    def __init__(self, root=None):
+        self._root, self._counts, self._names = root, {}, {}
 
     def add(self, kind, name):
         """Count one thing.
@@ -24,12 +29,16 @@ class Findings:
         kind : str
             Begins with a noun in the singular: "mask of no image, not used".
         name : str or pathlib.PurePath
-            Of a path, the last two parts are kept: "scratch/000_mask.png".
+            Of a path elsewhere than in `root`, the last two parts are kept: "scratch/000_mask.png".
         """
         self._counts[kind] = self._counts.get(kind, 0) + 1
         names = self._names.setdefault(kind, [])
         if len(names) < FIRST:
-            names.append(shown("/".join(name.parts[-2:]) if isinstance(name, pathlib.PurePath) else name))
+            names.append(shown(self._name_of(name) if isinstance(name, pathlib.PurePath) else name))
+
+    def _name_of(self, path):
+        inside = self._root is not None and path.is_relative_to(self._root)
+        return path.relative_to(self._root).as_posix() if inside else "/".join(path.parts[-2:])
 
     def __bool__(self):
         """True if anything was counted."""

@@ -5,7 +5,7 @@
                           ground_truth/<defect>/000_mask.png                   ground_truth/ko/0000.png
 
 The name of the folder of good images tells the layout. A file may have any suffix in `layout.SUFFIXES`. The name of a mask may end in
-"_mask".
+"_mask". There may be nothing to test on.
 
 References
 ----------
@@ -63,7 +63,7 @@ class Category:
     name : str
     layout : {"mvtec", "btad"}
     train, test : tuple of Item
-        Sorted by folder and file name.
+        Sorted by folder and file name. `test` is empty if there is no folder of that name, or nothing in it.
     """
 
     root: pathlib.Path
@@ -91,8 +91,8 @@ def read_category(data_dir, category, findings=None):
     Raises
     ------
     InputError
-        If the folder, the category, its training images or its test images are missing; if its folders mix the two layouts; if two
-        images differ in the suffix alone; or if an image has two masks.
+        If the folder, the category or its training images are missing; if what the test folder holds is no images; if its folders mix
+        the two layouts; if two images differ in the suffix alone; or if an image has two masks.
     """
     findings = Findings() if findings is None else findings
     data_dir = pathlib.Path(data_dir)
@@ -107,9 +107,11 @@ def read_category(data_dir, category, findings=None):
     kinds = [folder.name for folder in entries(root / "test")[0]]
     train = _items(root, "train", good, good, findings)
     test = tuple(item for folder in kinds for item in _items(root, "test", folder, good, findings))
-    for items, place in ((train, f"train/{good}"), (test, "test/<defect>")):
-        if not items:
-            raise wrong_layout(root, f"has no images in {place} ({', '.join(SUFFIXES)})", category)
+    if not train:
+        raise wrong_layout(root, f"has no images in train/{good} ({', '.join(SUFFIXES)})", category)
+    if not test and _holds_something(root / "test"):
+        fault = f"has a folder test, but no images in test/{good} or test/<defect> ({', '.join(SUFFIXES)}); put some there, or remove it"
+        raise wrong_layout(root, fault, category)
     _note_strays(root, good, kinds, findings)
     return Category(root, category, layout, train, test)
 
@@ -145,6 +147,12 @@ def split_held_out(items, share, seed):
     drawn = sorted(items, key=lambda item: random_stream(seed, "held out", item.name).random())
     held_out = {item.name for item in drawn[:count]}
     return tuple(item for item in items if item.name not in held_out), tuple(item for item in items if item.name in held_out)
+
+
+def _holds_something(folder):
+    """Return whether there are files in a folder, or anything in the folders below."""
+    folders, files = entries(folder)
+    return bool(files) or any(any(entries(below)) for below in folders)
 
 
 def _listed(names, limit=20):
@@ -185,12 +193,11 @@ def _masks(folder, findings):
 
 def _note_strays(root, good, kinds, findings):
     """Note images and folders that lie where the layout has none."""
-    for part, known in (("train", [good]), ("test", kinds), ("ground_truth", kinds)):
+    parts = {"train": [good], "test": kinds, "ground_truth": kinds}
+    for part, known in {".": parts, **parts}.items():
         folders, files = entries(root / part)
         for path in folders:
             if path.name not in known:
                 findings.add("folder that is not read", path)
         for path in filter(is_image_name, files):
             findings.add("image beside the folders, not read", path)
-    for path in filter(is_image_name, entries(root)[1]):
-        findings.add("image beside the folders, not read", path)

@@ -7,7 +7,7 @@ from mdps_ref.errors import InputError, shown
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = {"mvtec": "good", "btad": "ok"}  # the name of the folder of good images
 TREE = (
-    "expected DIR/NAME/train/good/*.png, DIR/NAME/test/good/*.png, DIR/NAME/test/<defect>/*.png "
+    "expected DIR/NAME/train/good/*.png and, where there are images to test on, DIR/NAME/test/good/*.png, DIR/NAME/test/<defect>/*.png "
     "and, where there are masks, DIR/NAME/ground_truth/<defect>/<image>_mask.png"
 )
 MOST_SEARCHED = 1000  # folders, for the one that was meant

@@ -64,8 +64,13 @@ def list_images(paths, findings=None):
         raise InputError(f"{shown(twice[0])}: is given twice, or is the name of two images; give each once, or give a folder above both")
     if not images:
         places = ", ".join(shown(path) for path in paths) or "no path was given"
-        raise InputError(f"{places}: no images there; give images or folders of images ({', '.join(SUFFIXES)})")
+        raise InputError(f"{places}: no images there{_of_category(paths)}; give images or folders of images ({', '.join(SUFFIXES)})")
     return images
+
+
+def _of_category(paths):
+    """Say what is read of a category, if there is one among the paths."""
+    return " (of a category the folder test alone is read)" if any(map(is_category, paths)) else ""
 
 
 def _group(path, findings):
@@ -91,7 +96,7 @@ def _below(top, findings):
             continue
         if is_category(folder):
             findings.add("folder of a category, of which the test images alone are read", folder)
-            waiting.append(folder / "test")
+            waiting += [folder / "test"] if (folder / "test").is_dir() else []
             continue
         folders, files = entries(folder)
         waiting += folders

@@ -1,6 +1,7 @@
 """The images of a run: read from their folders, kept decoded on the disk, and checked where they come in from Python."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from mdps_ref.job.records import Records
 from mdps_ref.job.run_folder import WORK, check_name, read_json, write_config, write_json
 
 SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
+TESTED_SHARE = 0.1  # of the training images, where there are no others to test on
 
 
 class StoredImages(Records):
@@ -80,6 +82,8 @@ class RunImages:
         The value of white in 16-bit grey files that do not tell it, if the training images show that it is below 65535.
     sizes : set of (int, int)
         Widths and heights of the image files, in pixels.
+    tests_training : bool
+        Whether the test images were taken away from the training images, because there were no others.
     """
 
     train: StoredImages
@@ -91,6 +95,7 @@ class RunImages:
     findings: Findings
     white: int | None
     sizes: set
+    tests_training: bool
 
     @property
     def test_names(self):
@@ -107,7 +112,7 @@ def read_images(config, folder):
     """Read all images of a run, so that a broken one is found before any work is done, and write config.json and data.json.
 
     Without `config.data` the synthetic set is drawn into `folder` first. Its config.json is written before the drawing, so that an
-    interrupted drawing can be resumed.
+    interrupted drawing can be resumed. A category without test images is tested on some of its training images.
 
     Returns
     -------
@@ -123,7 +128,7 @@ def read_images(config, folder):
         check_request(config.category, SYNTHETIC["size"])
         write_config(folder, config)
         write_category(root, config.category, seed=config.seed, **SYNTHETIC)
-    findings = Findings()
+    findings = Findings(pathlib.Path(root, config.category))
     category = read_category(root, config.category, findings)
     check_data(folder, category)
     images = _decoded(category, config, folder / WORK, findings)
@@ -151,19 +156,22 @@ def told(images, config):
     defective = sum(item.is_anomalous for item in images.items)
     counts = f"{len(images.train)} to train on, {len(images.held_out)} held out, {len(images.items)} to test ({defective} with a defect)"
     size = f"{config.image_size} x {config.image_size} pixels" + (", letterboxed" if config.fit == "letterbox" else "")
+    taken = f"no test images, so the test is on {len(images.items)} of the good images in train, chosen by the seed and not trained on"
     depth = [f"16-bit grey: white is {images.white}, as the training images show"] if images.white else []
     own = [f"{width} x {height}" for width, height in sorted(images.sizes, key=lambda size: (size[0] * size[1], size))]
     own = own[0] if len(own) == 1 else f"{len(own)} sizes from {own[0]} to {own[-1]}"
-    return [f"images: {counts}, of {own} pixels, resized to {size}", *depth, *images.findings.lines()]
+    return [
+        f"images: {counts}, of {own} pixels, resized to {size}",
+        *([taken] if images.tests_training else []),
+        *depth,
+        *images.findings.lines(),
+    ]
 
 
 def _decoded(category, config, work, findings):
     """Return the RunImages of a category, decoded into files in the folder `work`."""
-    try:
-        train_items, held_out_items = split_held_out(category.train, config.held_out, config.seed)
-    except InputError as error:
-        raise InputError(f"{category.root}: {error}") from None
-    white, side = find_white([item.path for item in category.train]), judged_side(config, category.layout)
+    train_items, held_out_items, test_items = _split(category, config)
+    white, side = find_white([item.path for item in (*train_items, *held_out_items)]), judged_side(config, category.layout)
     train, held_out, test = (StoredImages(work / name, config.image_size) for name in ("train", "held_out", "test"))
     truths, items, sizes = StoredMasks(work / "masks", side), [], set()
 
@@ -180,14 +188,25 @@ def _decoded(category, config, work, findings):
         train.append(pixels)
     for _, pixels in _readable(held_out_items, image, "held-out images", config, findings):
         held_out.append(pixels)
-    for item, (pixels, mask) in _readable(category.test, image_and_mask, "test images", config, findings):
+    for item, (pixels, mask) in _readable(test_items, image_and_mask, "test images", config, findings):
         test.append(pixels)
         truths.append(mask)
         items.append(item)
     for part, label in ((train, "training image"), (held_out, "held-out image"), (test, "test image")):
         if not len(part):
             raise InputError(f"{category.root}: no {label} could be read; replace the broken ones")
-    return RunImages(train, held_out, test, tuple(items), truths, side, findings, white, sizes)
+    return RunImages(train, held_out, test, tuple(items), truths, side, findings, white, sizes, not category.test)
+
+
+def _split(category, config):
+    """Return the Items to train on, to hold out and to test; InputError if there are too few."""
+    train, test = category.train, category.test
+    uses = ["to train on", "to hold out"] + ([] if test else ["to test, as there are no others"])
+    if len(train) < len(uses):
+        raise InputError(f"{category.root}: good images in train: {len(train)}; at least {len(uses)} are needed: {', '.join(uses)}")
+    if not test:
+        train, test = split_held_out(train, TESTED_SHARE, config.seed)
+    return *split_held_out(train, config.held_out, config.seed), test
 
 
 def _readable(items, read, label, config, findings):
@@ -198,7 +217,7 @@ def _readable(items, read, label, config, findings):
                 yield item, read(item)
             except InputError as error:
                 if not config.skip_bad:
-                    raise InputError(f"{error}; or add --skip-bad") from None
+                    raise InputError(f"{error}{'' if config.strict else '; or add --skip-bad'}") from None
                 say(f"set aside: {error}")
                 findings.add("image that could not be read, set aside", item.path)
             bar.update(1)

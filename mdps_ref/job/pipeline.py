@@ -24,7 +24,7 @@ from mdps_ref.job.weights import load_weights
 PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
 
 
-def run_job(config, folder, xp, resume=False, tune=None):
+def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
     """Do the main job, and write everything but the report into `folder`.
 
     Parameters
@@ -38,6 +38,8 @@ def run_job(config, folder, xp, resume=False, tune=None):
         Go on from the checkpoint in `folder`, if it has one.
     tune : callable, optional
         tune(model, weights, config, good images) -> settings, trials, such as `study.tuning.tune`; where `config.tune` asks for it.
+    begun : callable
+        begun() is called once all images are read, so that the folder stays.
 
     Returns
     -------
@@ -55,6 +57,7 @@ def run_job(config, folder, xp, resume=False, tune=None):
     seconds = {}
     with stage("reading", seconds):
         images = read_images(config, folder)
+    begun()
     with stage("training", seconds):
         weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, resume)
     model, trials = make_model(weights, config, extractor), []

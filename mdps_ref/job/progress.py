@@ -110,5 +110,6 @@ class _Lines:
         if now - self.told >= self.seconds:
             self.told = now
             left = (self.total - self.done) * (now - self.begun) / max(1, self.done - self.first)
-            parts = [f"{self.label}: {self.done} of {self.total} {self.unit}s", self.noted, f"about {left / 60:.0f} min left"]
+            minutes = f"about {left / 60:.0f} min" if left >= 60 else "less than a minute"
+            parts = [f"{self.label}: {self.done} of {self.total} {self.unit}s", self.noted, f"{minutes} left"]
             say(", ".join(filter(None, parts)))

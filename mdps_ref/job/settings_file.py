@@ -21,7 +21,10 @@ def read_settings(path):
         settings = json.loads(
             path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repetition
         )  # Windows writes a byte-order mark
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: could not be read ({reason}); give a JSON file of settings") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no readable JSON file of settings ({error})") from error
     if not isinstance(settings, dict):
         raise InputError(f'{path}: settings must be one JSON object, such as {{"samples": 8}}')

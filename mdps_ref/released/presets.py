@@ -68,6 +68,12 @@ SHARED = {
 }
 
 
+def check_preset(name):
+    """Raise InputError if there is no preset of this name."""
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+
+
 def preset_settings(name, rules="released", rules_except=""):
     """Turn a preset into settings.
 
@@ -90,8 +96,7 @@ def preset_settings(name, rules="released", rules_except=""):
     InputError
         If there is no such preset, no such rules, or no such row.
     """
-    if name not in PRESETS:
-        raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    check_preset(name)
     preset, by_batch = PRESETS[name], "norm" in resolve_rules(rules, rules_except).taken_from_released
     weight_of_one = math.sqrt(VALUES * (1 if by_batch else BATCH))  # the w of strength 1
     settings = SHARED | {

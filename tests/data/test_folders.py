@@ -1,6 +1,7 @@
 """Folders of tiny image files: what is found in them, and one line for every error."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -86,14 +87,31 @@ def test_the_categories_that_there_are_are_listed_twenty_at_most(tmp_path, fails
         folders.read_category(tmp_path, "bolt")
 
 
-@pytest.mark.parametrize(
-    "there, missing",
-    [("test/good/0", "train/good"), ("train/good/0", "test/<defect>"), ("test/ok/0", "train/ok"), ("train/ok/0", "test/<defect>")],
-)
-def test_a_set_without_images(tmp_path, there, missing, fails_with):
+@pytest.mark.parametrize("there, missing", [("test/good/0", "train/good"), ("test/ok/0", "train/ok")])
+def test_a_set_without_training_images(tmp_path, there, missing, fails_with):
     write_image(tmp_path / "nut" / f"{there}.png")
     with fails_with(tmp_path / "nut", f"no images in {missing}", ".png"):
         folders.read_category(tmp_path, "nut")
+
+
+@pytest.mark.parametrize("good", ["good", "ok"])
+@pytest.mark.parametrize("test", [None, "test", "test/good", "test/crack"])
+def test_there_may_be_nothing_to_test_on(test, good, tmp_path):
+    write_image(tmp_path / "nut/train" / good / "0.png")
+    if test:
+        (tmp_path / "nut" / test.replace("good", good)).mkdir(parents=True)
+        (tmp_path / "nut" / test.replace("good", good) / "Thumbs.db").touch()
+    category = folders.read_category(tmp_path, "nut")
+    assert category.test == () and [item.name for item in category.train] == [f"train/{good}/0"]
+
+
+@pytest.mark.parametrize("name", ["test/0.png", "test/crack/0.heic", "test/crack/more/0.png"])
+def test_a_test_folder_whose_images_are_not_found_is_not_taken_for_an_empty_one(name, nut, fails_with):
+    shutil.rmtree(nut / "nut/test")
+    (nut / "nut" / name).parent.mkdir(parents=True)
+    (nut / "nut" / name).touch()
+    with fails_with(nut / "nut", "no images in test/good or test/<defect>", "remove it"):
+        folders.read_category(nut, "nut")
 
 
 def test_two_images_of_one_name_would_share_their_noise(nut, fails_with):

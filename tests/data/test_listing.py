@@ -27,25 +27,33 @@ def part(tmp_path):
         write_image(root / f"{name}.png")
     for name in ("cut/0_mask", "cut/0001_mask", "good/0_mask", "bent/0_mask"):
         write_image(root / "ground_truth" / f"{name}.png")
-    for name in ("train/good/notes.gif", "train/good/Thumbs.db", "train/good/.hidden", "license.txt", "ground_truth/cut/1.npy"):
+    (root / "tests").mkdir()
+    for name in (
+        "train/good/notes.gif",
+        "ground_truth/good/notes.gif",
+        "train/good/Thumbs.db",
+        "train/good/.hidden",
+        "license.txt",
+        "ground_truth/cut/1.npy",
+    ):
         (root / name).touch()
     return root
 
 
 def test_what_is_set_aside_is_noted(part):
-    findings = Findings()
+    findings = Findings(part)
     assert folders.read_category(part.parent, "part", findings) == folders.read_category(part.parent, "part")
     noted = {kind: sorted(told["first"]) for kind, told in findings.as_dict().items()}
     assert noted == {
-        "file of a suffix that is not read": ["cut/1.npy", "good/notes.gif"],
-        "folder below, not read": ["good/more"],
-        "folder that is not read": ["ground_truth/bent", "train/bad"],
+        "file of a suffix that is not read": ["ground_truth/cut/1.npy", "ground_truth/good/notes.gif", "train/good/notes.gif"],
+        "folder below, not read": ["train/good/more"],
+        "folder that is not read": ["ground_truth/bent", "tests", "train/bad"],
         "image beside the folders, not read": ["train/loose.png"],
-        "image with a defect and no mask, left out of the pixel metrics": ["cut/1.png"],
-        "mask of a good image, not used": ["good/0_mask.png"],
-        "mask of no image, not used": ["cut/0001_mask.png"],
+        "image with a defect and no mask, left out of the pixel metrics": ["test/cut/1.png"],
+        "mask of a good image, not used": ["ground_truth/good/0_mask.png"],
+        "mask of no image, not used": ["ground_truth/cut/0001_mask.png"],
     }
-    assert "1 folder below, not read: good/more" in findings.lines()
+    assert "1 folder below, not read: train/good/more" in findings.lines()
 
 
 def test_nothing_is_noted_of_a_complete_category(tmp_path):
@@ -54,6 +62,13 @@ def test_nothing_is_noted_of_a_complete_category(tmp_path):
     findings = Findings()
     folders.read_category(tmp_path, "c", findings)
     assert not findings and findings.lines() == []
+
+
+def test_a_path_outside_the_root_is_named_by_its_last_two_parts(tmp_path):
+    for root in (tmp_path / "a", None):
+        findings = Findings(root)
+        findings.add("file", tmp_path / "b/c/d.txt")
+        assert findings.lines() == ["1 file: c/d.txt"]
 
 
 def test_findings_count_all_and_name_five():
@@ -104,6 +119,15 @@ def test_a_folder_of_loose_images(tmp_path, fails_with):
 
 
 # Images to score
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_category_that_has_no_test_images(there, tmp_path, fails_with):
+    write_image(tmp_path / "nut/train/good/0.png")
+    if there:
+        (tmp_path / "nut/test").mkdir()
+    with fails_with(tmp_path / "nut", "no images there", "test alone"):
+        listing.list_images([tmp_path / "nut"])
 
 
 def names(paths, findings=None):

@@ -28,7 +28,7 @@ def test_a_line_every_half_minute_names_the_stage_and_the_rest(clock, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "calibration: guided chain: 5 of 10 images, loss 1, about 1 min left",
-        "calibration: guided chain: 8 of 10 images, loss 1, about 0 min left",
+        "calibration: guided chain: 8 of 10 images, loss 1, less than a minute left",
     ]
 
 

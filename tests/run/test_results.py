@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import signal
@@ -14,10 +15,10 @@ import time
 
 import numpy as np
 import pytest
-from helpers import cut
+from helpers import cut, write_image
 from PIL import Image
 
-from mdps_ref import run
+from mdps_ref import run, score
 from mdps_ref.data.folders import Item
 from mdps_ref.job import config, images, pipeline, run_folder
 from mdps_ref.weights.checkpoint import load_checkpoint
@@ -125,6 +126,7 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
         cut(tmp_path / "data/part" / name)
     arguments = ["--data", tmp_path / "data", "--out", tmp_path / "out"]
     assert call(*arguments) == 2 and "--skip-bad" in capsys.readouterr().err
+    assert call(*arguments, "--strict") == 2 and "--skip-bad" not in capsys.readouterr().err
     assert call(*arguments, "--skip-bad") == 0
     metrics, told = strict_json(tmp_path / "out/metrics.json"), capsys.readouterr().err
     assert [found["count"] for kind, found in metrics["set_aside"].items() if "set aside" in kind] == [2]
@@ -136,6 +138,54 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
 def test_strict_stops_at_what_would_only_be_told(call, tmp_path, capsys):
     assert call("--out", tmp_path / "out", "--strict") == 2
     assert "strict" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()
+
+
+# Good photographs alone
+
+
+@pytest.fixture
+def good_alone(place, tmp_path):
+    """A data folder of good images alone, with an empty folder test."""
+    shutil.copytree(place / "data/part/train", tmp_path / "good/part/train")
+    (tmp_path / "good/part/test/good").mkdir(parents=True)
+    return tmp_path / "good"
+
+
+def test_without_test_images_some_good_ones_are_tested_and_that_is_told(good_alone, call, tmp_path, capsys):
+    assert call("--data", good_alone, "--out", tmp_path / "out", "--strict") == 0
+    (row,) = read_scores(tmp_path / "out")
+    assert (good_alone / "part" / row["path"]).is_file() and row["defect"] == "good"
+    told = "images: 2 to train on, 1 held out, 1 to test (0 with a defect)", "no test images, so the test is on 1 of the good images"
+    shown = capsys.readouterr()
+    for line in told:
+        assert line in shown.err and line in (tmp_path / "out/report.html").read_text()
+    assert re.search(r"flagged: [01] of 1 good images; .* 1 held-out good image at .* 5 %", shown.out)
+    assert score.main([str(tmp_path / "out"), str(good_alone / "part/train/good"), "--out", str(tmp_path / "found")]) == 0
+
+
+def test_the_good_images_that_are_tested_train_nothing_and_set_no_threshold(good_alone, call, tmp_path, no_report):
+    assert call("--data", good_alone, "--out", tmp_path / "before") == 0
+    (row,) = read_scores(tmp_path / "before")
+    with Image.open(good_alone / "part" / row["path"]) as image:
+        upside_down = np.asarray(image)[::-1]
+    Image.fromarray(upside_down).save(good_alone / "part" / row["path"])
+    assert call("--data", good_alone, "--out", tmp_path / "after") == 0
+    for name in ("train.csv", "detector.npz"):
+        assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
+    (other,) = read_scores(tmp_path / "after")
+    assert other["path"] == row["path"] and other["score"] != row["score"]
+
+
+def test_about_a_tenth_of_good_images_is_tested_chosen_by_the_seed(tmp_path, quick_settings):
+    for k in range(20):
+        write_image(tmp_path / f"data/part/train/good/{k}.png")
+    settings, chosen = quick_settings | {"data": str(tmp_path / "data"), "category": "part"}, []
+    for seed in (0, 0, 1):
+        read = images.read_images(config.make_config(settings, seed=seed), tmp_path / f"{seed}")
+        assert (len(read.test), len(read.held_out), len(read.train)) == (2, 4, 14)
+        assert not set(read.test_names) & set(read.held_out_names)
+        chosen.append(read.test_names)
+    assert chosen[0] == chosen[1] != chosen[2]
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
@@ -178,7 +228,10 @@ def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(done, call
     assert results(tmp_path / "again") == results(done)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"run folder: {tmp_path / 'again'}" and lines[-1] == f"report: {tmp_path / 'again' / 'report.html'}"
-    assert [line.split()[0] for line in lines[2:-1]] == ["mdps", "guided", "reconstruction"]
+    assert [line.split()[0] for line in lines[2:-2]] == ["mdps", "guided", "reconstruction"]
+    flagged = {kind: [row["flagged"] for row in read_scores(done) if (row["defect"] == "good") == kind] for kind in (True, False)}
+    defective, good = (f"{flagged[kind].count('1')} of {len(flagged[kind])}" for kind in (False, True))
+    assert lines[-2].startswith(f"flagged: {defective} defective and {good} good images; threshold from 1 held-out good image at")
     assert f"{strict_json(done / 'metrics.json')['mdps']['image_auroc']:.4f}" in lines[2]
     assert call("--out", tmp_path / "other", "--seed", 1) == 0
     other = results(tmp_path / "other")
