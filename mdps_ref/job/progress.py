@@ -110,6 +110,6 @@ class _Lines:
         if now - self.told >= self.seconds:
             self.told = now
             left = (self.total - self.done) * (now - self.begun) / max(1, self.done - self.first)
-            minutes = f"about {left / 60:.0f} min" if left >= 60 else "less than a minute"
-            parts = [f"{self.label}: {self.done} of {self.total} {self.unit}s", self.noted, f"{minutes} left"]
+            minutes = f"about {left / 60:.0f} min left" if left >= 60 else "less than a minute left" if left else ""
+            parts = [f"{self.label}: {self.done} of {self.total} {self.unit}s", self.noted, minutes]
             say(", ".join(filter(None, parts)))

@@ -15,9 +15,9 @@ def clock(monkeypatch):
     return now
 
 
-def work(clock):
-    with progress.stage("calibration", {}), progress.progress(10, "image", "guided chain", 2) as shown:
-        for _ in range(8):
+def work(clock, total=10):
+    with progress.stage("calibration", {}), progress.progress(total, "image", "guided chain", 2) as shown:
+        for _ in range(total - 2):
             clock[0] += 12
             shown.note("loss 1")
             shown.update(1)
@@ -30,6 +30,11 @@ def test_a_line_every_half_minute_names_the_stage_and_the_rest(clock, capsys):
         "calibration: guided chain: 5 of 10 images, loss 1, about 1 min left",
         "calibration: guided chain: 8 of 10 images, loss 1, less than a minute left",
     ]
+
+
+def test_the_last_line_tells_no_time_that_is_left(clock, capsys):
+    work(clock, 5)
+    assert capsys.readouterr().err.splitlines() == ["calibration: guided chain: 5 of 5 images, loss 1"]
 
 
 @pytest.mark.parametrize("level, expected", [("quiet", 0), ("normal", 2), ("verbose", 3)])
