@@ -155,11 +155,20 @@ def test_its_exercises_are_known_to_the_checker(path):
     assert set(asked) - exercises().keys() - {"primitive"} == set()
 
 
+def test_the_map_of_the_book_shows_each_notebook_with_its_picture_and_its_minutes():
+    table = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        (row,) = [line for line in table.splitlines() if f"({path.name})" in line]
+        assert f"pictures/{path.name[:2]}.png" in row and (FOLDER / f"pictures/{path.name[:2]}.png").is_file()
+        minutes = re.search(r"\*\*Minutes\*\*\s+About (\d+)", cells(path)[0].source).group(1)
+        home = ", ".join(HOME.get(path.name[:2], []))
+        assert row.endswith(f"| {minutes} | {home} |")
+        assert sum("picture" in cell.metadata.get("tags", []) for cell in cells(path, "code")) == 1
+
+
 def test_every_equation_has_its_cell_in_the_book():
     stated = {equation for path in NOTEBOOKS for equation, _ in claims(path)}
-    due = {equation for number, equations in HOME.items() for equation in equations if any(path.name[:2] == number for path in NOTEBOOKS)}
-    assert sorted(due - stated) == []
-    assert {equation for equations in HOME.values() for equation in equations} == registry().keys()
+    assert {equation for equations in HOME.values() for equation in equations} == set(registry()) == stated
 
 
 def test_refreshing_refuses_a_number_that_is_none(capsys):

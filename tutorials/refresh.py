@@ -1,17 +1,21 @@
-"""Run notebooks afresh and save them with what they show.
+"""Run notebooks afresh and save them with what they show; the picture of each, from the cell tagged "picture", goes to pictures/NN.png.
 
 python tutorials/refresh.py [NN ...]    all notebooks, or those with these numbers
 Exit status: 0, or 1 if a notebook failed, which is then left as it was.
 """
 
+import base64
+import io
 import pathlib
 import sys
 import time
 
 import nbclient
 import nbformat
+from PIL import Image
 
 FOLDER = pathlib.Path(__file__).parent
+WIDTH = 480  # pixels, of a picture
 
 
 def main(numbers):
@@ -39,8 +43,20 @@ def refresh(path):
         "language_info": {"name": "python"},
     }
     nbformat.write(notebook, path)
+    save_picture(notebook, path.parent / "pictures" / f"{path.name[:2]}.png")
     print(f"{path.name}: {time.perf_counter() - begun:.1f} s, {path.stat().st_size / 1e3:.0f} kB")
     return 0
+
+
+def save_picture(notebook, path):
+    """Save what the cell tagged "picture" draws first, in the width of the map of the book; a notebook without such a cell has none."""
+    tagged = (cell for cell in notebook.cells if "picture" in cell.metadata.get("tags", []))
+    shown = [output.data["image/png"] for cell in tagged for output in cell.outputs if "image/png" in output.get("data", {})]
+    if shown:
+        with Image.open(io.BytesIO(base64.b64decode(shown[0]))) as image:
+            small = image.convert("RGB").resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
+        path.parent.mkdir(exist_ok=True)
+        small.quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":

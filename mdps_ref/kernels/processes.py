@@ -7,6 +7,7 @@ it, without a byte being sent. What is sent is a share's arguments and its resul
 
 import contextlib
 import ctypes
+import gc
 import math
 import mmap
 import os
@@ -131,6 +132,7 @@ class Team:
         _die_with_parent(parent)
         for inherited in list(_CONNECTIONS):
             inherited.close()
+        gc.freeze()  # what the parent left to be collected may hold files, which are closed in the next line
         _close_all_but(connection.fileno())
         LIMIT.set(self._threads)
         while True:
