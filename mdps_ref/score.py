@@ -1,10 +1,13 @@
 """Score new images with a trained run, `python -m mdps_ref.score DETECTOR IMAGES... --out DIR`: no labels, no training images needed."""
 
 import argparse
+import contextlib
 import itertools
 import pathlib
 import shlex
 import sys
+
+import numpy as np
 
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_running_flags, command_line, given_running_flags
@@ -17,7 +20,7 @@ from mdps_ref.job.detector import Detector, detector_file
 from mdps_ref.job.image_digests import ImageDigests
 from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import folder_for_scores, read_json, write_json
-from mdps_ref.job.scoring_session import RowFile, RowStream, keep_map, score_files
+from mdps_ref.job.scoring_session import RowFile, RowStream, keep_map, one_after_another, score_files
 from mdps_ref.kernels import fast
 from mdps_ref.report.overlay import overlay
 
@@ -55,6 +58,12 @@ def parser():
     )
     p.add_argument("--feature-weights", metavar="FILE", default="", help="the extractor's file of weights (default: where the run had it)")
     p.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
+    p.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="score on a Dask cluster: its scheduler, tcp://HOST:8786, or local for a process on each core. "
+        "There --threads is for one worker (default: 1)",
+    )
     add_running_flags(p)
     return p
 
@@ -63,21 +72,37 @@ def score(args):
     """Score what the parsed `args` ask for; return 1 if no image could be scored."""
     if args.out == "-" and (args.overlays or args.resume):
         raise InputError("--out - writes rows alone; give a folder to --out for --overlays or --resume")
-    detector = Detector.load(args.detector, find_backend(args.backend), args.feature_weights)
+    xp = np if args.cluster else find_backend(args.backend)  # each worker finds its own
+    detector = Detector.load(args.detector, xp, args.feature_weights)
     images = listed(args)
-    with fast(args.threads):
-        counts = _to_stream(args, detector, images) if args.out == "-" else _to_folder(args, detector, images)
+    with _engine(args) as score_batches:
+        to = _to_stream if args.out == "-" else _to_folder
+        counts = to(args, detector, images, score_batches)
     return 0 if counts["scored"] else 1
 
 
-def _to_stream(args, detector, images):
+@contextlib.contextmanager
+def _engine(args):
+    """Yield what scores batches: this process, or the workers of a cluster."""
+    if not args.cluster:
+        with fast(args.threads):
+            yield one_after_another
+        return
+    from mdps_ref.job.cluster import connected, on_cluster  # Dask is an extra
+
+    threads = args.threads or 1
+    with connected(args.cluster, threads) as client:
+        yield on_cluster(client, threads, args.backend)
+
+
+def _to_stream(args, detector, images, score_batches):
     """Write rows to standard output."""
-    counts, _ = _count(args, score_files(detector, images, RowStream(sys.stdout, args.json)))
+    counts, _ = _count(args, score_files(detector, images, RowStream(sys.stdout, args.json), score_batches=score_batches))
     say(_summary(counts, detector, "standard output"))
     return counts
 
 
-def _to_folder(args, detector, images):
+def _to_folder(args, detector, images, score_batches):
     """Write rows, maps and overlays into the folder --out. If no image could be scored, nothing is left there."""
     out = pathlib.Path(args.out)
     with folder_for_scores(out, args.resume):
@@ -87,7 +112,7 @@ def _to_folder(args, detector, images):
         earlier = table.resume(images_at_once(detector.config), [image.name for image in images], len(digests))
         digests.resume(images[: len(earlier)])
         args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.score", *_again(args)])
-        rows = score_files(detector, images, table, _keep(out, detector, args.overlays), len(earlier), digests.note)
+        rows = score_files(detector, images, table, _keep(out, detector, args.overlays), len(earlier), score_batches, digests.note)
         counts, reason = _count(args, itertools.chain(earlier, rows))
         place, already = table.path, f" ({len(earlier)} of them were there already)" if earlier else ""
         if not counts["scored"]:
@@ -151,9 +176,9 @@ def _keep(out, detector, overlays):
     if not overlays:
         return keep
 
-    def keep_both(image, scores, i):
-        keep(image, scores, i)
-        drawn = overlay(image.path, scores.anomaly[i], detector)
+    def keep_both(image, anomaly):
+        keep(image, anomaly)
+        drawn = overlay(image.path, anomaly, detector)
         with whole_file(out / "overlays" / f"{image.name}.png") as handle:
             handle.write(drawn)
 
@@ -164,7 +189,8 @@ def _again(args):
     """Return the arguments that go on with this call, from any folder."""
     detector, out, *images = (str(pathlib.Path(path).absolute()) for path in (args.detector, args.out, *args.images))
     flags = [f"--{name.replace('_', '-')}" for name in ("overlays", "json", "strict") if getattr(args, name)]
-    values = ["--feature-weights", str(pathlib.Path(args.feature_weights).absolute())] if args.feature_weights else []
+    given = {"--feature-weights": args.feature_weights and str(pathlib.Path(args.feature_weights).absolute()), "--cluster": args.cluster}
+    values = [part for flag, value in given.items() if value for part in (flag, value)]
     return [detector, *images, "--out", out, "--resume", *flags, *values, *given_running_flags(args)]
 
 

@@ -162,7 +162,7 @@ class RowFile:
             handle.write(lines_of(rows, self._as_json).encode())
 
 
-def score_files(detector, images, table, keep=lambda image, scores, i: None, done=0, note=lambda images: None):
+def score_files(detector, images, table, keep=None, done=0, score_batches=None, note=lambda images: None):
     """Score images from files.
 
     Parameters
@@ -171,13 +171,15 @@ def score_files(detector, images, table, keep=lambda image, scores, i: None, don
     images : list of Listed
         As `data.listing.list_images` gives them.
     table : RowFile or RowStream
-    keep : callable
-        keep(image, scores, i) keeps what is wanted beside the row of an image: entry i of these Scores. It is called before the row
+    keep : callable, optional
+        keep(image, anomaly) keeps what is wanted beside the row of an image: its anomaly map, (size, size). It is called before the row
         is written, so that a row means that all is there.
     done : int
         Images whose rows are in the table already.
+    score_batches : callable, optional
+        Takes the place of `one_after_another`, for example `cluster.on_cluster`.
     note : callable
-        note(images) is called with the images of a batch before they are read.
+        note(images) is called with the images of a batch before their rows are written.
 
     Yields
     ------
@@ -191,40 +193,96 @@ def score_files(detector, images, table, keep=lambda image, scores, i: None, don
     Interrupted
         If a signal asked to stop; the batches that were finished are in the table.
     """
-    batch = images_at_once(detector.config)
+    size = images_at_once(detector.config)
+    batches = [images[start : start + size] for start in range(done, len(images), size)]
+    scored = (score_batches or one_after_another)(detector, batches, keep is not None)
     with progress(len(images), "image", "scoring", done) as bar:
-        for start in range(done, len(images), batch):
-            note(images[start : start + batch])
-            rows = _score_batch(detector, images[start : start + batch], keep)
+        for batch, (rows, maps) in zip(batches, scored, strict=True):
+            for image, anomaly in zip(batch, maps, strict=True):
+                if anomaly is not None:
+                    keep(image, anomaly)
+            note(batch)
             table.append(rows)
             yield from rows
             bar.update(len(rows))
             stop_if_asked()
 
 
-def _score_batch(detector, images, keep):
-    """Return the rows of a few images."""
-    rows, loaded = {}, []
+def one_after_another(detector, batches, with_maps):
+    """Score batches of images in this process.
+
+    Parameters
+    ----------
+    detector : Detector
+    batches : sequence of lists of Listed
+    with_maps : bool
+
+    Yields
+    ------
+    rows, maps
+        Of each batch, in their order, as `score_batch` returns them.
+    """
+    for batch in batches:
+        yield score_batch(detector, batch, with_maps)
+
+
+def score_batch(detector, images, with_maps, left_out=None):
+    """Score a few images from files, which share each pass of the network.
+
+    Parameters
+    ----------
+    detector : Detector
+    images : list of Listed
+    with_maps : bool
+    left_out : dict of str to str, optional
+        Why an image is not to be read, by its name.
+
+    Returns
+    -------
+    rows : list of Row
+    maps : list of array, (size, size), or None
+        One an image; None without a score, or if no maps are wanted.
+    """
+    loaded, left_out = {}, dict(left_out or {})
     for image in images:
-        try:
-            check_name(image.path)
-            loaded.append((image, load_image(image.path, detector.config.image_size, detector.white, detector.config.fit)))
-        except InputError as error:
-            reason = str(error).removeprefix(f"{shown(image.path)}: ")  # the row names the image
-            rows[image.name] = Row(image.name, left_out=shown(reason))
+        if image.name not in left_out:
+            pixels, reason = load(detector, image)
+            (loaded if pixels is not None else left_out)[image.name] = pixels if pixels is not None else reason
+    rows, maps = {name: Row(name, left_out=reason) for name, reason in left_out.items()}, {}
     if loaded:
         with speaking("quiet"):  # its chains are too short to tell of
-            scores = detector.score(np.stack([pixels for _, pixels in loaded]))
-        for i, (image, _) in enumerate(loaded):
-            keep(image, scores, i)
-            rows[image.name] = Row(image.name, float(scores.score[i]), bool(scores.flagged[i]), bool(scores.unsure[i]))
-    return [rows[image.name] for image in images]
+            scores = detector.score(np.stack(list(loaded.values())))
+        for i, name in enumerate(loaded):
+            rows[name] = Row(name, float(scores.score[i]), bool(scores.flagged[i]), bool(scores.unsure[i]))
+            maps[name] = scores.anomaly[i] if with_maps else None
+    return [rows[image.name] for image in images], [maps.get(image.name) for image in images]
+
+
+def load(detector, image):
+    """Read an image as a detector wants it.
+
+    Parameters
+    ----------
+    detector : Detector
+    image : Listed
+
+    Returns
+    -------
+    pixels : array, (size, size, 3), in [-1, 1], or None
+    reason : str
+        Why there are no pixels.
+    """
+    try:
+        check_name(image.path)
+        return load_image(image.path, detector.config.image_size, detector.white, detector.config.fit), ""
+    except InputError as error:
+        return None, shown(str(error).removeprefix(f"{shown(image.path)}: "))  # the row names the image
 
 
 def keep_map(folder, fit):
     """Return a `keep` for `score_files` that writes each anomaly map to <folder>/<name of the image>.tiff."""
 
-    def keep(image, scores, i):
-        write_map(folder / f"{image.name}.tiff", scores.anomaly[i], image_size(image.path), fit)
+    def keep(image, anomaly):
+        write_map(folder / f"{image.name}.tiff", anomaly, image_size(image.path), fit)
 
     return keep

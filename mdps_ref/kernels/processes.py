@@ -6,6 +6,7 @@ it, without a byte being sent. What is sent is a share's arguments and its resul
 """
 
 import contextlib
+import contextvars
 import ctypes
 import gc
 import math
@@ -24,19 +25,20 @@ from mdps_ref.kernels.buffers import ALIGNMENT
 from mdps_ref.kernels.threads import LIMIT
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's BLAS does not work in a forked process
+FORKS = contextvars.ContextVar("forks", default=CAN_FORK)  # whether a team may fork; `fast` can forbid it
 DIES_WITH_PARENT = 1  # Linux's prctl option: which signal a process gets when its parent dies
 _CONNECTIONS = weakref.WeakSet()  # of all teams of this process to their members: a new member closes its copies of them
 
 
 def members(shares):
-    """Return how many processes to share a piece of work among: 1 outside of `fast`, and where no process can be forked.
+    """Return how many processes to share a piece of work among: 1 outside of `fast`, and where no process can or may be forked.
 
     Parameters
     ----------
     shares : int
         Into how many shares the work can be cut.
     """
-    return max(1, min(shares, LIMIT.get())) if CAN_FORK else 1
+    return max(1, min(shares, LIMIT.get())) if FORKS.get() else 1
 
 
 class Team:

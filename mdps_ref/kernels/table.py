@@ -18,6 +18,7 @@ from mdps_ref.autograd.tape import REPLACEMENTS, by_argument
 from mdps_ref.backend import array_module
 from mdps_ref.kernels import attention, blocks, convolution, depthwise, normalisation, winograd
 from mdps_ref.kernels.buffers import POOL, Pool
+from mdps_ref.kernels.processes import FORKS
 from mdps_ref.kernels.threads import CORES, LIMIT, single_threaded_blas
 
 UFUNC_BUFFER = 1024  # entries; NumPy copies a broadcast argument into this buffer (by default 8192) unless a line is longer than half of it
@@ -118,7 +119,7 @@ TABLE = {
 
 
 @contextlib.contextmanager
-def fast(threads=None):
+def fast(threads=None, forks=True):
     """Run primitives by their fast twins, with pooled memory and single-threaded BLAS, inside the block.
 
     Training and detection enter it once. A block inside another one uses the outer block's memory.
@@ -127,6 +128,8 @@ def fast(threads=None):
     ----------
     threads : int or None
         At most this many threads share the work. None is the outer block's number, or one for each core.
+    forks : bool
+        Whether a batch may be shared by forked processes. A worker of a cluster says False: its neighbours have the other cores.
     """
     table = TABLE
 
@@ -138,7 +141,7 @@ def fast(threads=None):
 
     pool = POOL.get()
     limit = threads or (LIMIT.get() if pool else CORES)
-    settings = {REPLACEMENTS: replace, POOL: pool or Pool(), LIMIT: min(limit, CORES)}
+    settings = {REPLACEMENTS: replace, POOL: pool or Pool(), LIMIT: min(limit, CORES), FORKS: forks and FORKS.get()}
     tokens = [(variable, variable.set(value)) for variable, value in settings.items()]
     earlier = np.setbufsize(UFUNC_BUFFER)
     try:

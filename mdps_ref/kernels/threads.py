@@ -15,7 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy  # noqa: F401 (the controller below knows only BLAS libraries that are loaded already, and NumPy loads its own)
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 WORTH_SHARING = 1e-3  # seconds of work; below, waking a thread and handing Python's lock to and fro takes what the second thread saves
@@ -34,7 +34,10 @@ class _SingleThreadedBlas:
         with self._lock:
             if self._holders == 0:
                 self._undo = contextlib.ExitStack()
-                self._undo.enter_context(self._blas.limit(limits=1, user_api="blas"))
+                _unclaim()
+                limits = self._blas.limit(limits=1, user_api="blas")
+                for step in (_unclaim, limits.restore_original_limits, _unclaim):
+                    self._undo.callback(step)
                 interval = sys.getswitchinterval()
                 self._undo.callback(sys.setswitchinterval, interval)
                 sys.setswitchinterval(min(interval, SWITCH_INTERVAL))
@@ -53,6 +56,11 @@ class _SingleThreadedBlas:
     def libraries(self):
         """Return threadpoolctl's dictionary about each BLAS library that is held."""
         return [library for library in self._blas.info() if library["user_api"] == "blas"]
+
+
+def _unclaim():
+    """Let any thread set how many threads BLAS has. threadpoolctl keeps that for the first to ask, which need not be the last to leave."""
+    OpenBLASController.clear_controlling_thread(force=True)
 
 
 single_threaded_blas = _SingleThreadedBlas()

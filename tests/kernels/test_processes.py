@@ -136,6 +136,8 @@ def test_the_threads_of_fast_are_shared_out(monkeypatch):
     with fast(4), Team(lambda: LIMIT.get(), 2) as team:
         assert team([(), ()]) == [2, 2] and LIMIT.get() == 4
         assert members(9) == 4 and members(3) == 3
+        with fast(4, forks=False), fast(4):
+            assert members(9) == 1
     assert members(9) == 1
 
 

@@ -1,5 +1,8 @@
 """One walk over the table: every twin against its plain primitive, forward and every pullback."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,8 @@ from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import REPLACEMENTS, Tensor, primitive, pull_back
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.kernels import attention, blocks, convolution, depthwise, fast, normalisation, threads, winograd
+from mdps_ref.kernels.buffers import POOL
+from mdps_ref.kernels.processes import FORKS
 from mdps_ref.kernels.table import TABLE
 
 pytestmark = pytest.mark.kernels_as_they_are
@@ -149,6 +154,40 @@ def test_a_block_inside_another_keeps_its_threads_and_may_ask_for_others(monkeyp
                 seen.append(threads.LIMIT.get())
         seen.append(threads.LIMIT.get())
     assert seen == [3, 1, 8, 3]
+
+
+def test_two_threads_do_not_leave_each_others_blocks(monkeypatch):
+    """One enters first and leaves first. The other's block keeps its threads, twins, memory, NumPy's buffer, and BLAS on one thread."""
+    monkeypatch.setattr("mdps_ref.kernels.table.CORES", 8)
+    turn = threading.Barrier(2, timeout=30)
+
+    def state():
+        blas = [library["num_threads"] for library in threads.single_threaded_blas.libraries()]
+        return threads.LIMIT.get(), FORKS.get(), REPLACEMENTS.get(), POOL.get(), np.getbufsize(), blas
+
+    def first():
+        before = state()
+        with fast(3):
+            turn.wait()
+            turn.wait()
+        after = state()
+        turn.wait()
+        return before[:-1], after[:-1]
+
+    def second():
+        turn.wait()
+        with fast(5, forks=False):
+            both = state()
+            turn.wait()
+            turn.wait()
+            return both, state()
+
+    before = state()
+    with ThreadPoolExecutor(2) as pool:
+        ended = [pool.submit(work) for work in (first, second)]
+        (outside, left), (both, alone) = (task.result() for task in ended)
+    assert left == outside and alone == both and state() == before
+    assert both[:2] == (5, False) and set(both[-1]) <= {1}
 
 
 def test_a_readers_primitive_of_a_known_name_keeps_its_own_meaning():

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -213,6 +214,14 @@ def test_where_no_image_could_be_scored_the_status_is_1_and_the_folder_stays_fre
     (tmp_path / "mine").mkdir()
     cut(photographs / "dent/000.png")
     assert score.main([*arguments[:-1], str(tmp_path / "mine")]) == 1 and os.listdir(tmp_path / "mine") == []
+
+
+def test_a_cluster_without_dask_is_one_line_with_the_remedy(done, photographs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.delitem(sys.modules, "mdps_ref.job.cluster", raising=False)
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--cluster", "local", "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "Dask" in told and ".[cluster]" in told and not (tmp_path / "out").exists()
 
 
 def replaced(name):

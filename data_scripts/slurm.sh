@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Score on Slurm: a worker a task, over as many nodes as that takes. A job that ended early goes on where it was.
+#   sbatch data_scripts/slurm.sh DETECTOR IMAGES OUT
+#SBATCH --job-name=mdps
+#SBATCH --ntasks=64
+#SBATCH --cpus-per-task=1
+#SBATCH --mem-per-cpu=3G
+#SBATCH --time=08:00:00
+#SBATCH --requeue
+set -euo pipefail
+[ $# -eq 3 ] || { echo "usage: sbatch slurm.sh DETECTOR IMAGES OUT" >&2; exit 2; }
+
+place=$(mktemp -d "$PWD/mdps.XXXXXX")
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$place"' EXIT
+dask scheduler --port 0 --dashboard-address :0 --scheduler-file "$place/scheduler.json" &
+srun dask worker --scheduler-file "$place/scheduler.json" --nthreads 1 --memory-limit 2GiB &
+until [ -s "$place/scheduler.json" ]; do sleep 1; done
+address=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$place/scheduler.json")
+python -m mdps_ref.score "$1" "$2" --out "$3" --resume --cluster "$address"
