@@ -319,4 +319,3 @@ def check_images(images, size):
     if abs(images).max() > 1:
         raise InputError(f"images hold values from {images.min():g} to {images.max():g}; they must lie in [-1, 1]: {scaled}")
     return images.astype(np.float32, copy=False)
-

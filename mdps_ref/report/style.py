@@ -1,8 +1,10 @@
-"""What all figures share: names and colours of the chains, a width, plain axes, text that the font can write."""
+"""What all figures share: names and colours of the chains, a width, plain axes, text that the font can write, PNG bytes."""
 
+import io
 from typing import NamedTuple
 
 WIDTH = 10.5  # inches, the full width of the page: text in a figure is about as large as text on the page
+DOTS_PER_INCH = 160
 GOOD_COLOUR, DEFECT_COLOUR, INK, FAINT = "#4D4D4D", "#D55E00", "#222222", "#D9D9D9"
 
 
@@ -44,3 +46,10 @@ def printable(name, longest=22):
     """Return a name with "?" for each character that the font may lack, shortened to `longest` characters."""
     text = "".join(character if character.isprintable() and ord(character) < 256 else "?" for character in name)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def png(figure):
+    """Return a Figure as PNG bytes, without matplotlib's version in them."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return data.getvalue()

@@ -1,6 +1,7 @@
 """Chains and maps of the same images under many settings: what two settings share is computed once."""
 
 import hashlib
+import time
 
 import numpy as np
 
@@ -23,11 +24,25 @@ class Experiment:
         What makes features(images) -> list of arrays, by the key that `feature_key` gives for a Config.
     images : array, (N, H, W, 3), in [-1, 1]
         On the host.
+
+    Attributes
+    ----------
+    used : set
+        The keys of the samples and distances that were asked for since `begin`.
     """
 
     def __init__(self, model, extractors, images):
         self._model, self._extractors, self._images = model, extractors, np.asarray(images)
-        self._kept = {}
+        self._kept, self._seconds, self.used = {}, {}, set()
+
+    def begin(self, kept=()):
+        """Begin anew to note what is used. Of what is in memory keep the keys `kept` alone."""
+        self._kept = {key: self._kept[key] for key in kept}
+        self.used = set()
+
+    def seconds(self):
+        """Return how long it took to make what was used since `begin`, also where it was made before."""
+        return sum(self._seconds[key] for key in self.used)
 
     def samples(self, config, chain_name, mask=None):
         """Draw posterior samples.
@@ -45,17 +60,19 @@ class Experiment:
         """
         return self._once(("samples", *_chain_key(config, chain_name, mask)), lambda: self._drawn(config, chain_name, mask))
 
-    def anomaly(self, config, chain_name, mask=None):
+    def anomaly(self, config, chain_name, mask=None, fuse=None):
         """Return the anomaly maps of a chain, mean and spread over the samples, (N, H, W) each.
 
         Parameters
         ----------
         config, chain_name, mask
             As for `samples`.
+        fuse : callable, optional
+            fuse(pixels, features, pixel_weight) -> maps, instead of that of the rules.
         """
-        key, settings = _chain_key(config, chain_name, mask), comparison(config)
-        pixels = self._once(("pixels", *key), lambda: self._of_samples(_pixel_comparison, self.samples(config, chain_name, mask)))
-        scales = settings.pop("scales")
+        samples, key, settings = self.samples(config, chain_name, mask), _chain_key(config, chain_name, mask), comparison(config)
+        pixels = self._once(("pixels", *key), lambda: self._of_samples(_pixel_comparison, samples))
+        scales, settings["fuse"] = settings.pop("scales"), fuse or settings["fuse"]
         layers = self.distances(config, chain_name, mask)
         features = sum(layer / scale for layer, scale in zip(layers, scales or [1] * len(layers), strict=True))
         maps = np.empty_like(pixels)
@@ -65,7 +82,7 @@ class Experiment:
                 maps[some] = anomaly_map(pixels[some], features[some], **settings)
         return mean_and_spread(maps)
 
-    def mdps(self, config, threshold):
+    def mdps(self, config, threshold, fuse=None):
         """Return the anomaly maps that a detector of these settings makes, (N, H, W), and the masks, or None without a mask.
 
         Parameters
@@ -73,13 +90,18 @@ class Experiment:
         config : Config
         threshold : float or None
             Of the mask.
+        fuse : callable, optional
+            As for `anomaly`.
         """
-        mask = suspected(self.anomaly(config, "guided")[0], threshold) if config.masked else None
-        return self.anomaly(config, "mdps", mask)[0], mask
+        mask = suspected(self.anomaly(config, "guided", fuse=fuse)[0], threshold) if config.masked else None
+        return self.anomaly(config, "mdps", mask, fuse)[0], mask
 
     def _once(self, key, make):
         if key not in self._kept:
+            began = time.perf_counter()
             self._kept[key] = make()
+            self._seconds[key] = time.perf_counter() - began
+        self.used.add(key)
         return self._kept[key]
 
     def _drawn(self, config, chain_name, mask):
@@ -102,13 +124,14 @@ class Experiment:
     def _distances(self, name, config, chain_name, mask):
         """The distances of one extractor's layers, (layers, N, n, H, W)."""
         features, size, xp = self._extractors[name], self._images.shape[1:3], self._model.xp
+        samples = self.samples(config, chain_name, mask)
 
         def comparison_with(y):
             of_y = features(to_device(y, xp))
             return lambda x_0: np.stack([to_host(layer) for layer in layer_distances(features(to_device(x_0, xp)), of_y, size)])
 
         key = (name, *_chain_key(config, chain_name, mask))
-        return self._once(key, lambda: self._of_samples(comparison_with, self.samples(config, chain_name, mask), axis=1))
+        return self._once(key, lambda: self._of_samples(comparison_with, samples, axis=1))
 
     def _of_samples(self, comparison_with, samples, axis=0):
         """comparison_with(y)(x_0) for each sample x_0 of a few images y at a time. Images are its axis `axis`; samples the next axis."""

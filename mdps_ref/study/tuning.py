@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from mdps_ref.data.planted import plant_in_all
-from mdps_ref.job.detect import Model, make_extractor
+from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.progress import say
 from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.features import EXTRACTORS, unet_features, usual_file

@@ -51,7 +51,7 @@ def without_settings(result):
 def coarse():
     """Small PNGs: they are drawn faster."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mdps_ref.report.page.DOTS_PER_INCH", 40)
+        patch.setattr("mdps_ref.report.style.DOTS_PER_INCH", 40)
         yield
 
 

@@ -52,4 +52,3 @@ def test_quality_is_1_for_maps_that_show_the_defects_and_a_half_or_less_for_maps
     masks, labels, once = np.concatenate([np.zeros_like(planted), planted]), np.repeat([False, True], 6), np.ones((1, 12))
     assert tuning.quality(masks.astype(float), labels, masks, quick_config())(once)[0] == pytest.approx(1)
     assert tuning.quality(np.zeros(masks.shape), labels, masks, quick_config())(once)[0] <= 0.5
-

@@ -1,0 +1,150 @@
+"""What an ablation compares: one table of variants, each a change of a run's settings, and one of baselines."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from mdps_ref.errors import InputError
+from mdps_ref.job.chains import comparison
+from mdps_ref.job.interrupt import stop_if_asked
+from mdps_ref.scoring import baselines
+from mdps_ref.scoring.difference import difference_map
+from mdps_ref.scoring.features import EXTRACTORS, usual_file
+
+MDPS = "mdps"  # the row that all others are compared with
+STEPS, SETTINGS, FEATURES, BASELINES = "steps", "settings", "features", "baselines"
+CLOSED_FORM_WEIGHT = 0.5
+MOST_COVARIANCES = 2**26  # numbers in the covariances of all positions
+
+
+class Variant(NamedTuple):
+    """The method with other settings.
+
+    group: STEPS, SETTINGS or FEATURES.
+    title: for a table.
+    change: the settings that differ from the run's.
+    chain: whose maps are judged.
+    fuse: see `Experiment.anomaly`.
+    scaled: divide each layer's distances by their mean over held-out good images.
+    """
+
+    group: str
+    title: str
+    change: dict
+    chain: str = "mdps"
+    fuse: Callable | None = None
+    scaled: bool = False
+
+
+class Baseline(NamedTuple):
+    """A simpler method.
+
+    title: for a table.
+    settings: its own.
+    fit: fit(good images, model, features) -> maps, see `scoring.baselines`.
+    change: the settings of the features, where they differ from the run's.
+    """
+
+    title: str
+    settings: dict
+    fit: Callable
+    change: dict
+    group: str = BASELINES
+
+
+def variants(config):
+    """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here."""
+    guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength}
+    alike = config.image_size / 256 * config.batch_size**0.5  # the released rules count a strength at 256 pixels, over the batch
+    released = {"rules": "released", "rules_except": "judging", "guidance": "norm"}
+    released |= {name: getattr(config, name) * alike for name in ("guided_strength", "mdps_strength")}
+    other_scale = {"mask_threshold": None}  # a fixed threshold is one of the run's own maps
+    return {
+        "reconstruction": Variant(STEPS, "Reconstruction alone", {}, "reconstruction"),
+        "guidance": Variant(STEPS, "Guidance alone", guided, "guided"),
+        "mask": Variant(STEPS, "Mask alone", {"masked": True, "mdps_strength": 0.0}),
+        MDPS: Variant(STEPS, "MDPS", {}),
+        "moment-matched": Variant(STEPS, "Moment-matched guidance", {"guidance": "moment_matched"}),
+        "released": Variant(STEPS, "The released rules", {} if config.rules == "released" else released | other_scale),
+        "pixel-maps": Variant(STEPS, "Pixel maps alone", other_scale, fuse=lambda pixels, features, pixel_weight: pixels),
+        "feature-maps": Variant(STEPS, "Feature maps alone", {"pixel_weight": 0.0} | other_scale),
+        **{f"n-{n}": Variant(SETTINGS, f"n = {n}", {"samples": n}) for n in (1, 2, 4, 8)},
+        **{f"stride-{stride}": Variant(SETTINGS, f"Stride {stride}", {"stride": stride}) for stride in (10, 20, 40)},
+        **{f"features-{name}": _with_features(name, config) for name in ("unet", *_found(), *(f"unet+{name}" for name in _found()))},
+    }
+
+
+def _found():
+    """The names of the ImageNet networks whose weights are on this machine."""
+    return [name for name in EXTRACTORS if usual_file(name).is_file()]
+
+
+def _with_features(name, config):
+    plain = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None, "mask_threshold": None}
+    own = name == config.features
+    return Variant(FEATURES, f"Features {name}", {} if own else {"features": name} | plain, scaled="+" in name and not own)
+
+
+def baselines_of(config):
+    """Return {name: Baseline} for a run of this Config. Their features are its own, and those of the ImageNet networks found here."""
+    smoothed = {"sigma": config.blur * config.image_size}
+    seeded = smoothed | {"seed": config.seed}
+    chain = {"weight": CLOSED_FORM_WEIGHT, "start": config.guided_start, "stride": config.stride, "seed": config.seed}
+
+    def closed_form(good, model, features):
+        compare = functools.partial(difference_map, features=features, **comparison(config))
+        return baselines.closed_form_reconstruction(interruptible(model.predict_noise), compare, **chain)
+
+    def neighbours(good, model, features):
+        return baselines.nearest_neighbours(good, features, **seeded)
+
+    def gaussian(good, model, features):
+        positions = np.prod(baselines.patch_features(features, good[:1]).shape[1:3])
+        return baselines.gaussian_per_position(good, features, channels=min(100, int((MOST_COVARIANCES / positions) ** 0.5)), **seeded)
+
+    def pca(components):
+        return Baseline(
+            f"PCA, {components} components",
+            {"components": components},
+            lambda good, model, features: baselines.pca_reconstruction(good, components, **smoothed),
+            {},
+        )
+
+    made = {
+        "z-score": Baseline("Pixel z-score", {}, lambda good, model, features: baselines.pixel_z_score(good, **smoothed), {}),
+        **{f"pca-{components}": pca(components) for components in (64, 256)},
+        "closed-form": Baseline("Closed-form guidance", chain, closed_form, {}),
+    }
+    for name in dict.fromkeys((config.features, *_found())):
+        change = _with_features(name, config).change
+        made[f"neighbours-{name}"] = Baseline(f"Neighbours, {name}", {"features": name}, neighbours, change)
+        made[f"gaussian-{name}"] = Baseline(f"Gaussians, {name}", {"features": name}, gaussian, change)
+    return made
+
+
+def wanted_rows(config, names=""):
+    """Return the rows of these names, commas between, and MDPS; all rows for "".
+
+    Raises
+    ------
+    InputError
+        If there is no row of a name.
+    """
+    rows = variants(config) | baselines_of(config)
+    wanted = [name.strip() for name in names.split(",")] if names else list(rows)
+    unknown = [name for name in wanted if name not in rows]
+    if unknown:
+        raise InputError(f"--only names {', '.join(map(repr, unknown))}; choose from {', '.join(rows)}")
+    return {name: row for name, row in rows.items() if name in {MDPS, *wanted}}
+
+
+def interruptible(function):
+    """Return the same function, which stops where a signal has asked to."""
+
+    def stopping(*arguments):
+        stop_if_asked()
+        return function(*arguments)
+
+    return stopping
