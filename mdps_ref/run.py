@@ -12,8 +12,9 @@ from mdps_ref.command import add_running_flags, command_line, given_running_flag
 from mdps_ref.data.folders import GOOD
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError
+from mdps_ref.job.bundled import BUNDLED, with_bundled
 from mdps_ref.job.choices import listing
-from mdps_ref.job.config import CHOICES, make_config
+from mdps_ref.job.config import CHOICES, Config, make_config
 from mdps_ref.job.pipeline import end_run, run_job
 from mdps_ref.job.progress import stage
 from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, write_config
@@ -59,14 +60,16 @@ def parser():
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.run",
         description="Find and locate defects: train a diffusion model on good images, sample what each test image would be without its "
-        "defect (MDPS), and map the difference. With no argument it does so on a synthetic set, in under 5 minutes on 2 cores.",
+        "defect (MDPS), and map the difference. With no argument it does so on a synthetic set, by weights that come with the package.",
         epilog="example: python -m mdps_ref.run --data ~/mvtec --category hazelnut --image-size 64 --train-steps 1000",
         allow_abbrev=False,
     )
     images = p.add_argument_group("images")
     images.add_argument("--data", metavar="DIR", help="folder of categories in MVTec AD's or BTAD's layout (default: draw a synthetic set)")
     images.add_argument("--category", metavar="NAME", help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer)")
-    images.add_argument("--image-size", metavar="N", type=int, help="pixels a side that images are resized to (default: 32)")
+    images.add_argument(
+        "--image-size", metavar="N", type=int, help="pixels a side that images are resized to (default: 32, or that of the bundled weights)"
+    )
     images.add_argument("--fit", choices=CHOICES["fit"], help="how an image that is no square becomes one (default: stretch)")
     images.add_argument("--skip-bad", action="store_true", help="set images that cannot be read aside, and count them")
     images.add_argument("--strict", action="store_true", help="stop before training if anything is set aside or doubtful")
@@ -75,8 +78,9 @@ def parser():
         "--network", choices=CHOICES["network"], help="its size (default: tiny up to 32 pixels, small up to 128, then released)"
     )
     network.add_argument("--train-steps", metavar="N", type=int, help="batches to train on (default: by network)")
+    network.add_argument("--train", action="store_true", help="train on the synthetic set, although weights for it come with the package")
     network.add_argument(
-        "--weights", metavar="FILE", help="instead of training: a run's checkpoint.npz, or the authors' .pth or .safetensors"
+        "--weights", metavar="FILE", help="instead of training: a run's checkpoint.npz, the authors' .pth or .safetensors, or bundled"
     )
     sampling = p.add_argument_group("sampling")
     sampling.add_argument("--samples", metavar="N", type=int, help="posterior samples an image (default: by network)")
@@ -158,12 +162,14 @@ def requested_config(args):
             raise InputError(f"--{name.replace('_', '-')} is empty; give a value, or leave the flag out")
         given |= {} if value is None else {name: value}
     given |= {name: True for name in SWITCHES if getattr(args, name)}
-    given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name)}
+    given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
     if not args.resume:
         if given.get("data") and "category" not in given and not args.preset:
             raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use")
         if args.preset and not given.get("data") and "category" not in given:
             raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its category")
+        if not (args.train or args.preset):
+            given = with_bundled(given, given.get("category", Config.category))
         return make_config(given, args.preset)
     if args.out is None:
         raise InputError("--resume needs --out FOLDER, the run folder to go on with")

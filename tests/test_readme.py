@@ -5,7 +5,7 @@ import io
 import pathlib
 import re
 
-from mdps_ref import score
+from mdps_ref import ablate, score
 from mdps_ref.bench import __main__ as bench
 from mdps_ref.run import parser
 
@@ -37,6 +37,6 @@ def test_every_file_it_names_exists():
 
 def test_every_flag_it_names_is_one():
     known = {"--golden", "--equation", "--kernels", "--nworkers", "--nthreads"}.union(
-        *(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), score.parser(), bench.parser()))
+        *(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), score.parser(), ablate.parser(), bench.parser()))
     )
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]+", README)) <= known

@@ -46,7 +46,7 @@ class Config:
     held_out : float
         Share of the training images that is kept back to calibrate the thresholds of the mask and of the decision.
     weights : str
-        A file of weights to load instead of training; "" trains.
+        A file of weights to load instead of training, or "bundled" for those that come with the package; "" trains.
     train_steps : int
         Training steps.
     batch_size : int

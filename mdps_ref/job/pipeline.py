@@ -10,12 +10,13 @@ import numpy as np
 
 from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
+from mdps_ref.job.bundled import BUNDLED, weights_file
 from mdps_ref.job.chain_records import ChainRecords
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
 from mdps_ref.job.detector import Detector
 from mdps_ref.job.evaluate import chain_result, evaluate
 from mdps_ref.job.images import read_images, told
-from mdps_ref.job.progress import progress, stage
+from mdps_ref.job.progress import progress, say, stage
 from mdps_ref.job.result import Result, choose_images
 from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_config, write_json, write_map, write_scores
 from mdps_ref.job.train import resume_training, train
@@ -52,8 +53,10 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
     Interrupted
         If a signal asked to stop. What was done is kept.
     """
-    loaded = load_weights(config.weights, config, xp) if config.weights else None  # before anything is written
+    loaded = load_weights(weights_file(config), config, xp) if config.weights else None  # before anything is written
     extractor = make_extractor(config, xp)
+    if config.weights == BUNDLED:
+        say("weights: those that come with the package; --train trains from scratch")
     seconds = {}
     with stage("reading", seconds):
         images = read_images(config, folder)

@@ -1,7 +1,6 @@
 """The report: one HTML page that needs no other file. It says what was run, what was found, how well, and with which settings."""
 
 import dataclasses
-import io
 import math
 
 import matplotlib
@@ -9,14 +8,15 @@ import numpy as np
 
 from mdps_ref.data.files import whole_file, write_text
 from mdps_ref.data.folders import GOOD
+from mdps_ref.job.bundled import BUNDLED
 from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
 from mdps_ref.report.gallery import gallery, heat_limit
 from mdps_ref.report.html import PAGE, STYLE, X_0, Y, escaped, figure_element, number, pairs_table
+from mdps_ref.report.style import png
 from mdps_ref.report.tables import BOTH_IMAGES, kinds_table, metrics_table, tuning_section
 
-DOTS_PER_INCH = 160
 NO_LOSS = "<p>This run took no training steps, so there is no curve.</p>"
 
 
@@ -39,7 +39,7 @@ def write_report(folder, result):
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc changes nothing here
-        pictures = {name: _png(figure) for name, figure in draw(result).items()}
+        pictures = {name: png(figure) for name, figure in draw(result).items()}
     for name, data in pictures.items():
         with whole_file(folder / "figures" / f"{name}.png") as handle:
             handle.write(data)
@@ -67,13 +67,6 @@ def draw(result):
         "curves": plots.curves(result),
     }
     return drawn | ({"loss": plots.loss_curve(result.log)} if len(result.log) else {})
-
-
-def _png(figure):
-    """Return a Figure as PNG bytes, without matplotlib's version in them."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return data.getvalue()
 
 
 def page(result, pictures):
@@ -121,7 +114,9 @@ def _what_was_run(result):
     """Return the paragraph on the method and its input."""
     config, defective = result.config, _defective(result)
     category = f"<b>{escaped(config.category)}</b>"
-    if config.weights:
+    if config.weights == BUNDLED:
+        model = f"The diffusion model comes with the package. It was trained on good images of {category} alone."
+    elif config.weights:
         model = (
             f"A diffusion model was loaded from {escaped(config.weights)}. The held-out good images are unseen only if it was not "
             "trained on them."

@@ -331,7 +331,7 @@ def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatc
     for module in (run_folder, images):
         monkeypatch.setattr(module, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
     with pytest.raises(TypeError):
-        run.main([] if drawn else ["--data", str(place / "data"), "--category", "part"])
+        run.main(["--train"] if drawn else ["--data", str(place / "data"), "--category", "part"])
     assert written == (["config.json"] if drawn else []) + ["data.json"] + ([] if drawn else ["config.json"])
 
 
@@ -383,7 +383,7 @@ def test_a_run_that_has_ended_can_be_resumed_and_stays_as_it_was(done, tmp_path,
 
 
 def test_without_arguments_a_synthetic_set_is_drawn_and_judged(small_synthetic, contents, capsys):
-    assert run.main([]) == 0
+    assert run.main(["--train"]) == 0
     assert "report: runs/washer-32/report.html" in capsys.readouterr().out.replace(os.sep, "/")
     found = contents(small_synthetic)
     assert {*SAME_BYTES, "report.html"} <= found.keys()
@@ -401,7 +401,7 @@ def test_a_drawing_broken_off_can_be_resumed(small_synthetic, no_report, results
 
     with monkeypatch.context() as patch:
         patch.setattr(images, "write_category", interrupted)
-        assert run.main([]) == 130
+        assert run.main(["--train"]) == 130
     assert run.main(["--out", str(small_synthetic), "--resume"]) == 0
-    assert run.main(["--out", "unbroken"]) == 0
+    assert run.main(["--train", "--out", "unbroken"]) == 0
     assert results(small_synthetic) == results(pathlib.Path("unbroken"))

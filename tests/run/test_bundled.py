@@ -1,0 +1,74 @@
+"""Weights that come with the package: a run without arguments uses them, says so, and trains where something else is asked for."""
+
+import dataclasses
+import json
+import pathlib
+
+import bundle_weights
+import numpy as np
+import pytest
+
+from mdps_ref import run
+from mdps_ref.data.synthetic import DEFECTS
+from mdps_ref.job.bundled import FOLDER, SETTINGS, weights_file, with_bundled
+from mdps_ref.job.config import make_config
+from mdps_ref.job.train import TRAINING
+from mdps_ref.job.weights import load_average, load_weights
+
+
+def requested(*flags):
+    return run.requested_config(run.parser().parse_args(list(flags)))
+
+
+@pytest.mark.parametrize("category", DEFECTS)
+def test_each_synthetic_category_has_weights_under_4_megabytes(category):
+    config = make_config(with_bundled({}, category) | {"category": category})
+    assert config.weights == "bundled" and weights_file(config).stat().st_size < 4e6
+    weights = load_weights(weights_file(config), config)
+    assert {array.dtype for array in weights.values()} == {np.dtype("float32")}
+    assert all(array.std() > 0 for name, array in weights.items() if array.ndim == 4)  # each kernel was trained
+
+
+def test_what_asks_for_no_other_network_keeps_the_bundled_weights():
+    assert vars(requested()).items() >= {"weights": "bundled", **SETTINGS}.items()
+    kept = requested("--category", "weave", "--seed", "3", "--samples", "2")
+    assert (kept.weights, kept.category, kept.seed, kept.samples) == ("bundled", "weave", 3, 2)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--train"], ["--image-size", "64"], ["--train-steps", "5"], ["--network", "small"], ["--rules", "released"]], ids=" ".join
+)
+def test_what_asks_for_another_network_trains(flags):
+    assert requested(*flags).weights == ""
+
+
+def test_every_setting_of_the_training_but_the_free_ones_asks_for_another_network():
+    plain = dataclasses.asdict(make_config())
+    for name in {*TRAINING, "train_steps"} - {"category", "seed", "data", "skip_bad"}:
+        assert "guided_start" not in with_bundled({name: plain[name]}, "washer"), name
+
+
+def test_bundled_weights_of_another_category_are_refused(tmp_path, fails_with):
+    with fails_with("'nut'", "washer"):
+        weights_file(make_config(weights="bundled", category="nut"))
+
+
+@pytest.mark.slow
+def test_a_run_with_bundled_weights_finds_the_defects_and_says_whose_weights_they_are(small_synthetic, capsys):
+    assert run.main(["--out", "run"]) == 0
+    told, metrics = capsys.readouterr(), json.loads(pathlib.Path("run/metrics.json").read_text())
+    assert "--train" in told.err and "comes with the package" in pathlib.Path("run/report.html").read_text()
+    assert metrics["mdps"]["image_auroc"] == 1 and metrics["mdps"]["pixel_auroc"] > 0.9
+    assert json.loads(pathlib.Path("run/config.json").read_text())["weights"] == "bundled"
+
+
+def test_weights_are_bundled_as_float16(tmp_path, capsys):
+    """The weights of the package, bundled again from what they were."""
+    average, about = load_average(FOLDER / "washer-64.npz")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoint.npz").write_bytes((FOLDER / "washer-64.npz").read_bytes())
+    assert bundle_weights.main([str(tmp_path / "run"), "--to", str(tmp_path)]) == 0
+    again, _ = load_average(tmp_path / "washer-64.npz")
+    assert all(again[name].dtype == np.float16 and (again[name] == array).all() for name, array in average.items())
+    assert bundle_weights.main([str(tmp_path), "--to", str(tmp_path)]) == 2
+    assert "checkpoint.npz" in capsys.readouterr().err
