@@ -54,7 +54,7 @@ MUTANTS = [
     ("E13", "posterior/sampler.py", "q_sample(y, draw(), alpha_bar(start))", "q_sample(y, draw(), alpha_bar(timesteps[0]))"),
     ("E13", "posterior/sampler.py", "draw(), alpha_bar(t), alpha_bar(s), ddim_eta)", "draw(), alpha_bar(t - 1), alpha_bar(s), ddim_eta)"),
     ("E13", "posterior/sampler.py", "alpha_bar(t), alpha_bar(s), ddim_eta)", "alpha_bar(t), alpha_bar(s))"),
-    ("E13", "posterior/sampler.py", "for name in names for number in numbers", "for number in numbers for name in names"),
+    ("E13", "posterior/sampler.py", "for image in images for number in numbers", "for number in numbers for image in images"),
     ("E13", "posterior/guidance.py", "level = alpha_bar(t)", "level = alpha_bar(t - 1)"),
     ("E13", "released/chain.py", "q_sample(y, noise, alpha_bar(t))", "q_sample(y, draw(), alpha_bar(t))"),
     ("E13", "released/chain.py", "(1 - mask) * q_sample(y, noise,", "(1 - mask) * q_sample(x_t, noise,"),

@@ -178,12 +178,13 @@ def test_the_good_images_that_are_tested_train_nothing_and_set_no_threshold(good
 
 def test_about_a_tenth_of_good_images_is_tested_chosen_by_the_seed(tmp_path, quick_settings):
     for k in range(20):
-        write_image(tmp_path / f"data/part/train/good/{k}.png")
+        write_image(tmp_path / f"data/part/train/good/{k}.png", pixels=10 * k)
     settings, chosen = quick_settings | {"data": str(tmp_path / "data"), "category": "part"}, []
     for seed in (0, 0, 1):
         read = images.read_images(config.make_config(settings, seed=seed), tmp_path / f"{seed}")
         assert (len(read.test), len(read.held_out), len(read.train)) == (2, 4, 14)
-        assert not set(read.test_names) & set(read.held_out_names)
+        grey = [image[0, 0, 0] for part in (read.test, read.held_out, read.train) for image in part[:]]
+        assert len(set(grey)) == 20
         chosen.append(read.test_names)
     assert chosen[0] == chosen[1] != chosen[2]
 
