@@ -72,6 +72,7 @@ def connected(address, threads=1):
         ):
             yield client
         return
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it tells with a traceback, the command tells in one line
     try:
         client = distributed.Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
