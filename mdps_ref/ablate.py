@@ -42,7 +42,7 @@ def parser():
         prog="python -m mdps_ref.ablate",
         description="Say what each step of the method is worth on the test images of a run: the run's detector without it, with other "
         "settings and features, and simpler methods, all with bootstrap intervals.",
-        epilog="example: python -m mdps_ref.ablate runs/washer-32 --out worth --only reconstruction,guidance,mask",
+        epilog="example: python -m mdps_ref.ablate runs/washer-64 --out worth --only reconstruction,guidance,mask",
         allow_abbrev=False,
     )
     p.add_argument("run", metavar="RUN", help="the folder of a run that has ended")

@@ -78,7 +78,7 @@ def parser():
         "--network", choices=CHOICES["network"], help="its size (default: tiny up to 32 pixels, small up to 128, then released)"
     )
     network.add_argument("--train-steps", metavar="N", type=int, help="batches to train on (default: by network)")
-    network.add_argument("--train", action="store_true", help="train on the synthetic set, although weights for it come with the package")
+    network.add_argument("--train", action="store_true", help="train from scratch, also where weights come with the package")
     network.add_argument(
         "--weights", metavar="FILE", help="instead of training: a run's checkpoint.npz, the authors' .pth or .safetensors, or bundled"
     )
@@ -163,6 +163,8 @@ def requested_config(args):
         given |= {} if value is None else {name: value}
     given |= {name: True for name in SWITCHES if getattr(args, name)}
     given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
+    if args.train and (given.get("weights") or args.resume):
+        raise InputError(f"--train trains from scratch; leave it out, or leave out {'--resume' if args.resume else 'weights'}")
     if not args.resume:
         if given.get("data") and "category" not in given and not args.preset:
             raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use")

@@ -269,6 +269,13 @@ def boxes(places, links=(), *, roles=None, size=(WIDTH, 1.6)):
     return axis
 
 
+def numbers(axis, values, *, zeros=True):
+    """Write the numbers of a map, (H, W), into the cells of the axis that shows it; without `zeros` those that are 0 stay empty."""
+    for (row, column), value in np.ndenumerate(values):
+        if zeros or value:
+            axis.annotate(f"{value:.3g}", (column, row), ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 1})
+
+
 def _one(axis, title, xlabel, ylabel, size):
     """The axis given, or that of a new figure, with its texts."""
     axis = panels([""], size=size)[0] if axis is None else axis

@@ -7,7 +7,7 @@ import numpy as np
 
 from mdps_ref.backend import image_key, to_device, to_host
 from mdps_ref.errors import InputError
-from mdps_ref.job.interrupt import stop_if_asked
+from mdps_ref.job.interrupt import interruptible, stop_if_asked
 from mdps_ref.job.maps import InMemory, Maps
 from mdps_ref.job.progress import progress
 from mdps_ref.kernels.processes import Team, members
@@ -97,14 +97,8 @@ def _unchanged(images, config):
 
 def _maps(model, images, config, chain_name, mask):
     """Return the Maps of a few images. Inside `fast` a team of processes shares the work."""
-    shares = _shares(len(images), config, model.xp is np)
-
-    def of_share(part, numbers):
-        return _compared(model, images[part], config, chain_name, None if mask is None else mask[part], numbers)
-
-    with Team(of_share, len(shares)) as team:
-        results = team(shares)
-    if shares[0][0] == shares[-1][0]:  # all of the same images
+    results, same_images = _in_team(_compared, model, images, config, chain_name, mask)
+    if same_images:
         first, difference, mean, spread = functools.reduce(_pooled, results)[1]
     else:
         first, difference, mean, spread = (np.concatenate(arrays) for arrays in zip(*(arrays for _, arrays in results), strict=True))
@@ -143,14 +137,31 @@ def draw_samples(model, images, config, chain_name, mask=None):
     array, (N, n, H, W, C)
         On the host: the samples that `batch_maps` compares.
     """
+
+    def drawn(*what):
+        return np.concatenate([to_host(x_0) for x_0 in _sampled(*what)], axis=1)
+
+    results, same_images = _in_team(drawn, model, images, config, chain_name, mask)
+    return np.concatenate(results, axis=1 if same_images else 0)
+
+
+def _in_team(work, model, images, config, chain_name, mask):
+    """Do work(model, images, config, chain_name, mask, sample numbers) for each share of a few images.
+
+    Returns
+    -------
+    list
+        The result of each share.
+    bool
+        Whether the shares are samples of the same images; otherwise they are all samples of some images each.
+    """
     shares = _shares(len(images), config, model.xp is np)
 
     def of_share(part, numbers):
-        drawn = _sampled(model, images[part], config, chain_name, None if mask is None else mask[part], numbers)
-        return np.concatenate([to_host(x_0) for x_0 in drawn], axis=1)
+        return work(model, images[part], config, chain_name, None if mask is None else mask[part], numbers)
 
     with Team(of_share, len(shares)) as team:
-        return np.concatenate(team(shares), axis=1 if shares[0][0] == shares[-1][0] else 0)
+        return team(shares), shares[0][0] == shares[-1][0]
 
 
 def _sampled(model, images, config, chain_name, mask, numbers):
@@ -215,13 +226,10 @@ def _chain(predict_noise, config, rules, chain_name, shape):
     """Return chain(y, mask, draw) -> x_0, with the settings of the chain of this name; without strength there is no guide."""
     start, strength = chain_settings(config, chain_name)
     weight, timesteps, guide = rules.weight(strength, shape), rules.timesteps(start, config.stride), rules.guides[config.guidance]
-
-    def interruptible(x_t, t):
-        stop_if_asked()
-        return predict_noise(x_t, t)
+    predict = interruptible(predict_noise)
 
     def chain(y, mask, draw):
-        denoise = guide(interruptible, y, weight, mask) if weight else prior_denoiser(interruptible)
+        denoise = guide(predict, y, weight, mask) if weight else prior_denoiser(predict)
         return rules.chain(denoise, y, mask, start, timesteps, draw, ddim_eta=config.ddim_eta)
 
     return chain

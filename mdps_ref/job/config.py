@@ -1,12 +1,13 @@
 """Every setting of a run, in one frozen dataclass. An unknown setting is an error, and each run folder keeps its settings."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import typing
 
+from mdps_ref.data.augment import VARIATIONS, variations
 from mdps_ref.errors import InputError
-from mdps_ref.job.augment import VARIATIONS, variations
 from mdps_ref.job.ranges import CHOICES, RANGES
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.released.presets import preset_settings
@@ -62,10 +63,10 @@ class Config:
     ema_decay : float
         Decay of the exponential moving average of the weights. Sampling uses that average.
     warm_up_steps, decay_steps : int
-        How many first steps the learning rate rises in, and how many last steps it falls in. A run that is trained further falls at
-        both ends. See `nn.optim.rate_factor`.
+        How many first steps the learning rate rises in, and how many last steps it falls in; see `nn.optim.rate_factor`. If a run is
+        trained further, the rate is whole again, and falls again at the new end.
     augment : str
-        How the good images are varied in training: names in `augment.VARIATIONS`, commas between. "" leaves them as they are. Name
+        How the good images are varied in training: names in `data.augment.VARIATIONS`, commas between. "" leaves them as they are. Name
         only what leaves a good image good: mirrored lettering is a defect, and so is a shifted print.
     checkpoint_every : int
         Training steps between checkpoints.
@@ -101,11 +102,11 @@ class Config:
         "unet+efficientnet_lite0".
     feature_weights : str
         The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
+    feature_layers : str
+        The extractor's layers, commas between; "" for the usual ones.
     feature_scales : str
         What the distances of each layer are divided by, commas between, so that layers of different extractors count alike. "" adds them
         as they are.
-    feature_layers : str
-        The extractor's layers, commas between; "" for the usual ones.
     feature_size : int or None
         Side, in pixels, to which images are enlarged before the extractor sees them. None leaves them as they are: the usual layers of
         64 x 64 pixels have 8 x 8 and 4 x 4. Twice the side takes four times the time of the features.
@@ -200,6 +201,9 @@ class Config:
         for name in ("guided_start", "mdps_start"):
             if getattr(self, name) < rules.lowest_start:
                 raise InputError(f"{name} is {getattr(self, name)}; {under} it must be at least {rules.lowest_start}")
+        if self.tune and (rules.threshold_from_test or self.mask_threshold is not None):
+            sets = f"{under} the test images set" if rules.threshold_from_test else "mask_threshold sets"
+            raise InputError(f"tune chooses the mask's threshold on held-out good images, but {sets} it; leave out one of the two")
 
     def _check_features(self):
         """Raise InputError for settings of features and scores that would be ignored, or say nothing."""
@@ -218,7 +222,6 @@ class Config:
                 f"image_score 'softmax_top_500' is 1 for every image of {self.image_size} x {self.image_size} pixels; choose another, "
                 "or an image_size of at least 23"
             )
-
         self.layer_scales()
 
     @property
@@ -234,15 +237,15 @@ class Config:
         InputError
             If they are not one positive number a layer.
         """
-        try:
-            scales = tuple(float(part) for part in self.feature_scales.split(",")) if self.feature_scales else ()
-        except ValueError:
-            scales = (0.0,)
+        if not self.feature_scales:
+            return ()
         layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
         count = len(layers) + self.features.startswith("unet")
-        if scales and len(scales) != count or not all(0 < scale < math.inf for scale in scales):
-            raise InputError(f"feature_scales is {self.feature_scales!r}; write {count} positive numbers, one a layer, commas between")
-        return scales
+        with contextlib.suppress(ValueError):
+            scales = tuple(float(part) for part in self.feature_scales.split(","))
+            if len(scales) == count and all(0 < scale < math.inf for scale in scales):
+                return scales
+        raise InputError(f"feature_scales is {self.feature_scales!r}; write {count} positive numbers, one a layer, commas between")
 
     @functools.cached_property
     def resolved_rules(self):

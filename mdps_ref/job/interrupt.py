@@ -54,6 +54,16 @@ def asked_to_stop():
     return bool(_requested)
 
 
+def interruptible(function):
+    """Return a function that does the same, but stops before a call if a signal has asked to."""
+
+    def stopping(*arguments):
+        stop_if_asked()
+        return function(*arguments)
+
+    return stopping
+
+
 def stop_if_asked():
     """Stop here if a signal has asked to.
 

@@ -124,8 +124,8 @@ def tuned(tune, model, weights, config, good_images, folder):
         What was tried, see `study.tuning.Trial`.
     """
     path, steps = folder / "tuning.json", None if config.weights else config.train_steps
-    chosen = read_json(path) if path.exists() else {}
-    if chosen.get("train_steps", "") != steps:
+    chosen = read_json(path) if path.exists() else None
+    if chosen is None or chosen["train_steps"] != steps:
         settings, trials = tune(model, weights, config, good_images)
         chosen = {"train_steps": steps, "settings": settings, "trials": [dataclasses.asdict(trial) for trial in trials]}
         write_json(path, chosen)

@@ -11,11 +11,11 @@ import numpy as np
 
 from mdps_ref.autograd.tape import value_and_gradient
 from mdps_ref.backend import random_stream, to_device, to_host
+from mdps_ref.data.augment import augmented
 from mdps_ref.data.files import write_text
 from mdps_ref.diffusion.forward import level_per_image, noise_loss
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
 from mdps_ref.errors import InputError
-from mdps_ref.job.augment import augmented
 from mdps_ref.job.images import check_images
 from mdps_ref.job.interrupt import asked_to_stop, stop_if_asked
 from mdps_ref.job.progress import progress

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mdps_ref.data.files import write_text
 from mdps_ref.job.run_folder import write_json
-from mdps_ref.report.html import STYLE, escaped, figure_element, pairs_table
+from mdps_ref.report.html import escaped, figure_element, pairs_table, whole_page
 from mdps_ref.report.style import CHAINS, GOOD_COLOUR, INK, WIDTH, plain_axes, png
 
 GROUPS = {"steps": "Steps", "settings": "Settings", "features": "Features", "baselines": "Baselines"}
@@ -112,8 +112,7 @@ def page(ablation, about, picture):
         "Dots are the values on the test images, whiskers the 95 % intervals, the blue line MDPS. A filled dot differs from MDPS beyond "
         "chance: the paired interval excludes 0. Baselines are orange."
     )
-    return PAGE.substitute(
-        style=STYLE + MORE_STYLE,
+    body = PAGE.substitute(
         category=escaped(about["category"]),
         subtitle=f"{images['good']} good and {images['defective']} defective test images{part}{without}. Seed {about['seed']}.",
         found=_found(ablation.rows),
@@ -123,6 +122,7 @@ def page(ablation, about, picture):
         settings=pairs_table({name: str(value) for name, value in about["settings"].items()}),
         versions=pairs_table(about["versions"] | {"command": about["command"]}),
     )
+    return whole_page(f"Ablation: {escaped(about['category'])}", body, MORE_STYLE)
 
 
 def _found(rows):
@@ -174,17 +174,7 @@ MORE_STYLE = """
   .wide .mdps th { background: #e8f1f8; }
 }
 """
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Ablation: $category</title>
-<style>$style</style>
-</head>
-<body>
-<h1>What each step is worth: $category</h1>
+PAGE = Template("""<h1>What each step is worth: $category</h1>
 <p class="subtitle">$subtitle</p>
 <p>Each row is evaluated on the same images. Differences to MDPS are paired: both methods see the same resamples of the images. Listed
 here are those whose 95 % interval excludes 0. Of many rows, about one in twenty is listed by chance.</p>
@@ -200,7 +190,4 @@ $left_out
 <h2>Settings of the run</h2>
 $settings
 <h2>Versions</h2>
-$versions
-</body>
-</html>
-""")
+$versions""")

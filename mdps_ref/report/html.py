@@ -77,17 +77,28 @@ dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric
 @media print { body { padding: 0; font-size: 11pt; } h2 { break-after: avoid; } tr { break-inside: avoid; } }
 """
 
-PAGE = Template("""<!DOCTYPE html>
+OUTLINE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>MDPS: $category</title>
+<title>$title</title>
 <style>$style</style>
 </head>
 <body>
-<h1>Masked diffusion posterior sampling: $category</h1>
+$body
+</body>
+</html>
+""")
+
+
+def whole_page(title, body, more_style=""):
+    """Return a page that needs no other file, and may load none; `title` and `body` are HTML."""
+    return OUTLINE.substitute(title=title, body=body, style=STYLE + more_style)
+
+
+PAGE = Template("""<h1>Masked diffusion posterior sampling: $category</h1>
 <p class="subtitle">$subtitle</p>
 $summary
 $leaks
@@ -111,7 +122,4 @@ $told
 $settings
 <h2>Time and versions</h2>
 $seconds
-$versions
-</body>
-</html>
-""")
+$versions""")

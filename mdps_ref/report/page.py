@@ -13,7 +13,7 @@ from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
 from mdps_ref.report.gallery import gallery, heat_limit
-from mdps_ref.report.html import PAGE, STYLE, X_0, Y, escaped, figure_element, number, pairs_table
+from mdps_ref.report.html import PAGE, X_0, Y, escaped, figure_element, number, pairs_table, whole_page
 from mdps_ref.report.style import png
 from mdps_ref.report.tables import BOTH_IMAGES, kinds_table, metrics_table, tuning_section
 
@@ -87,8 +87,7 @@ def page(result, pictures):
     count = len(result.names)
     size = " × ".join(str(side) for side in result.images.shape[1:3])
     captions = figure_captions(result)
-    return PAGE.substitute(
-        style=STYLE,
+    body = PAGE.substitute(
         category=escaped(config.category),
         subtitle=f"{count} test image{'s' * (count != 1)} · {size} pixels · network {escaped(config.network)} · seed {config.seed}",
         summary=f"<p>{_what_was_run(result)}</p>\n<p><b>Found.</b> {_what_was_found(result)}</p>",
@@ -103,6 +102,7 @@ def page(result, pictures):
         versions=pairs_table(result.versions),
         **{name: figure_element(name, pictures[name], captions[name]) if name in pictures else NO_LOSS for name in captions},
     )
+    return whole_page(f"MDPS: {escaped(config.category)}", body)
 
 
 def _defective(result):

@@ -158,7 +158,7 @@ def tuning_section(result):
     return (
         "<h2>Settings chosen without labels</h2>\n"
         f"<p>{images} held-out good images and their twins with planted defects judged these settings; no test image did. Quality is the "
-        "mean of image AUROC, pixel AUROC and AUPRO. A setting replaces the one before it if its gain exceeds one standard error, which "
-        "the brackets show to each side.</p>\n<table><thead><tr><th>Family</th><th>Settings</th>"
+        "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error: where both are above 0, "
+        "the best setting replaces the one before it.</p>\n<table><thead><tr><th>Family</th><th>Settings</th>"
         '<th class="number">Quality</th><th class="number">Gain</th></tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table>"
     )

@@ -163,6 +163,11 @@ def usual_file(name):
     return pathlib.Path(found.submodule_search_locations[0], *folders, file) if found else WEIGHTS_FOLDER / file
 
 
+def found_networks():
+    """Return the names of the ImageNet networks whose weights are on this machine, in their usual places."""
+    return [name for name in EXTRACTORS if usual_file(name).is_file()]
+
+
 def enlarged(images, size):
     """Enlarge square images bilinearly, with the outermost pixels kept in place.  Shapes: (N, H, H, C) -> (N, size, size, C)."""
     matrix = bilinear_matrix(images.shape[1], size)

@@ -8,18 +8,17 @@ import numpy as np
 from mdps_ref.backend import random_stream, to_device, to_host
 from mdps_ref.data.images import centre_crop
 from mdps_ref.errors import InputError
-from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import say, stage
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import even_shares
 from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.difference import absolute_difference
-from mdps_ref.scoring.features import joined, unet_features
+from mdps_ref.scoring.features import joined
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import Interval, interval, paired_difference, resampled, tally
-from mdps_ref.study.experiment import Experiment, feature_keys
-from mdps_ref.study.variants import MDPS, Baseline, interruptible
+from mdps_ref.study.experiment import Experiment, feature_keys, good_scales, make_extractors
+from mdps_ref.study.variants import MDPS, Baseline
 
 COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")
 RESAMPLES = 1000
@@ -145,11 +144,7 @@ class _Bench:
 
     def __init__(self, detector, configs, images, chosen):
         model, self._config, self._model = detector.model, configs[MDPS], detector.model
-        self._extractors = {}
-        for config in configs.values():
-            for key in set(feature_keys(config)) - self._extractors.keys():
-                own = functools.partial(unet_features, detector.weights, config.unet(), config.feature_timestep)
-                self._extractors[key] = interruptible(own() if key[0] == "unet" else make_extractor(config, model.xp))
+        self._extractors = make_extractors(configs.values(), model, detector.weights)
         self._images, self._train, self._side = images.test[chosen], images.train, images.side
         self._test, self._held_out = (Experiment(model, self._extractors, some) for some in (self._images, images.held_out[:]))
         self._labels = np.array([images.items[i].is_anomalous for i in chosen])
@@ -178,8 +173,7 @@ class _Bench:
         for experiment, kept in zip((self._test, self._held_out), self._kept, strict=True):
             experiment.begin(kept)
         if variant.scaled:
-            scales = [f"{layer.mean():.3g}" for layer in self._held_out.distances(config, "guided")]
-            config = dataclasses.replace(config, feature_scales=",".join(scales))
+            config = dataclasses.replace(config, feature_scales=good_scales(self._held_out.distances(config, "guided")))
         mask = None
         if variant.chain == "mdps":
             maps, mask = self._test.mdps(config, self._threshold(config, variant.fuse), variant.fuse)

@@ -7,10 +7,16 @@ import numpy as np
 
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once
+from mdps_ref.job.detect import make_extractor
+from mdps_ref.job.interrupt import interruptible
 from mdps_ref.job.progress import progress
 from mdps_ref.posterior.mask import suspected
 from mdps_ref.scoring.difference import anomaly_map, layer_distances, pixel_map
+from mdps_ref.scoring.features import unet_features
 from mdps_ref.scoring.image_score import mean_and_spread
+
+# Where other features than a run's own are compared, what belongs to the run's own is left out.
+PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None}
 
 
 class Experiment:
@@ -21,7 +27,7 @@ class Experiment:
     model : Model
         Its features are not used.
     extractors : dict of str to callable
-        What makes features(images) -> list of arrays, by the key that `feature_key` gives for a Config.
+        What makes features(images) -> list of arrays, by the keys that `feature_keys` gives for a Config, see `make_extractors`.
     images : array, (N, H, W, 3), in [-1, 1]
         On the host.
 
@@ -153,8 +159,40 @@ def feature_keys(config):
     return own + ([(config.extractor, config.feature_layers, config.feature_size)] if config.extractor else [])
 
 
+def make_extractors(configs, model, weights):
+    """Make what an Experiment needs to compare the features of some Configs.
+
+    Parameters
+    ----------
+    configs : iterable of Config
+    model : Model
+    weights : dict of str to array
+        Of the noise predictor.
+
+    Returns
+    -------
+    dict of str to callable
+        A network that several Configs compare is loaded once.
+    """
+    made = {}
+    for config in configs:
+        for key in feature_keys(config):
+            if key not in made:
+                own = key[0] == "unet"
+                extract = unet_features(weights, config.unet(), config.feature_timestep) if own else make_extractor(config, model.xp)
+                made[key] = interruptible(extract)
+    return made
+
+
+def good_scales(distances):
+    """Return the setting `feature_scales` that brings each layer's distances on good images, (layers, ...), to a mean of 1."""
+    return ",".join(f"{layer.mean():.3g}" for layer in distances)
+
+
 def _chain_key(config, chain_name, mask):
     """What the samples of a chain depend on."""
     seen = None if mask is None else hashlib.sha256(np.packbits(mask.astype(bool))).hexdigest()
-    shared = [getattr(config, name) for name in ("stride", "samples", "ddim_eta", "guidance", "rules", "rules_except", "seed")]
+    shared = [
+        getattr(config, name) for name in ("stride", "samples", "ddim_eta", "guidance", "rules", "rules_except", "batch_size", "seed")
+    ]
     return (chain_name, *chain_settings(config, chain_name), seen, *shared)

@@ -10,20 +10,18 @@ References
 """
 
 import dataclasses
-import importlib.util
 import itertools
 import time
 
 import numpy as np
 
 from mdps_ref.data.planted import plant_in_all
-from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.progress import say
 from mdps_ref.posterior.mask import mask_threshold
-from mdps_ref.scoring.features import EXTRACTORS, unet_features, usual_file
+from mdps_ref.scoring.features import found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
-from mdps_ref.study.experiment import Experiment, feature_keys
+from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, good_scales, make_extractors
 
 MOST_IMAGES = 32  # good images that get a planted twin
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
@@ -80,29 +78,29 @@ def tune(model, weights, config, images):
     trials : list of Trial
     """
     start = dataclasses.replace(config, samples=1)
-    extractors = {key: extractor for c in _with_features(start) for key, extractor in _extractors(weights, c, model.xp).items()}
+    extractors = make_extractors(_with_features(start), model, weights)
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
-    rungs = [_Rung(model, extractors, images[:count]) for count in counts]
+    rungs = [_Rung(model, extractors, images[:count], config.seed) for count in counts]
     trials = []
     for family, candidates in FAMILIES.items():
         began, now = time.perf_counter(), start
         start, tried = _choose(family, _different(start, candidates(start, rungs)), start, rungs)
         trials += tried
-        changed = changes(now, start)
+        changed = _changes(now, start)
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
-    return changes(dataclasses.replace(config, samples=1), start), trials
+    return _changes(dataclasses.replace(config, samples=1), start), trials
 
 
 class _Rung:
     """Good images and their planted twins."""
 
-    def __init__(self, model, extractors, good):
+    def __init__(self, model, extractors, good, seed):
         count = len(good)
-        planted, masks, _ = plant_in_all(good, seed=0)
+        planted, masks, _ = plant_in_all(good, seed)
         self.count, self.labels = count, np.repeat([False, True], count)
         self.masks = np.concatenate([np.zeros_like(masks), masks])
         self.experiment = Experiment(model, extractors, np.concatenate([good, planted]))
-        self.counts = np.tile(resampled(count, RESAMPLES), 2)  # an image and its twin are drawn together
+        self.counts = np.tile(resampled(count, RESAMPLES, seed), 2)  # an image and its twin are drawn together
 
     def quality(self, config):
         """The statistic `quality` of these settings."""
@@ -148,7 +146,7 @@ def _choose(family, candidates, start, rungs):
 
 
 def _different(start, candidates):
-    """Candidates without repetitions, those as dictionaries of what they change; first {}, which changes nothing."""
+    """Return the candidates without repetitions, as dictionaries of what they change. {}, which changes nothing, comes first."""
     different = {start: {}}
     for settings in candidates:
         different.setdefault(_changed(start, settings), settings)
@@ -157,28 +155,19 @@ def _different(start, candidates):
 
 def _with_features(config):
     """Configs of all features that can be chosen here: those of `config`, the noise predictor's, ImageNet's, and both."""
-    found = [name for name, e in EXTRACTORS.items() if e.package and importlib.util.find_spec(e.package.split("/")[0])]
-    found = [name for name in found if usual_file(name).is_file()]
     sizes = [None, 2 * config.image_size]
-    names = [(f"{own}{name}", size) for name in found for own in ("", "unet+") for size in sizes]
-    plain = {"feature_weights": "", "feature_layers": "", "feature_scales": ""}
-    more = [dataclasses.replace(config, **plain, features=name, feature_size=size) for name, size in [("unet", None), *names]]
-    return [config, *more]
-
-
-def _extractors(weights, config, xp):
-    """The extractors that a Config compares, by `feature_keys`."""
-    made = {"unet": lambda: unet_features(weights, config.unet(), config.feature_timestep)}
-    return {key: made.get(key[0], lambda: make_extractor(config, xp))() for key in feature_keys(config)}
+    names = [(f"{own}{name}", size) for name in found_networks() for own in ("", "unet+") for size in sizes]
+    changed = [PLAIN_FEATURES | {"features": name, "feature_size": size} for name, size in [("unet", None), *names]]
+    return [config, *(dataclasses.replace(config, **settings) for settings in changed)]
 
 
 def _features(start, rungs):
     """Features, each brought to the scale of good images; how much the pixels count; and the smoothing."""
     experiment, count = rungs[-1].experiment, rungs[-1].count
     for config in _with_features(start):
-        scales = [f"{layer.mean():.3g}" for layer in experiment.distances(config, "guided")[:, :count]]
-        scaled = {"feature_scales": ",".join(scales)} if len(scales) > 1 else {}
-        features = {name: getattr(config, name) for name in ("features", "feature_size", "feature_layers", "feature_weights")}
+        distances = experiment.distances(config, "guided")[:, :count]
+        features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
+        scaled = {"feature_scales": good_scales(distances)} if len(distances) > 1 else {}
         for weight, blur in itertools.product((0.0, 0.5, 2.0), (1 / 64, 1 / 32)):
             yield features | scaled | {"pixel_weight": weight, "blur": blur}
 
@@ -189,8 +178,9 @@ def _start(start, rungs):
 
 
 def _guidance(start, rungs):
-    """The strength of guidance in the guided chain."""
-    return ({"guided_strength": strength} for strength in (0.01, 0.03, 0.09, 0.2))
+    """The strength of guidance, of the guided chain or, without a mask, of the one chain that there is."""
+    name = "guided_strength" if start.masked else "mdps_strength"
+    return ({name: strength} for strength in (0.01, 0.03, 0.09, 0.2))
 
 
 def _mask(start, rungs):
@@ -223,7 +213,7 @@ def _changed(config, settings):
     return dataclasses.replace(config, **settings)
 
 
-def changes(old, new):
+def _changes(old, new):
     """Return the settings of one Config that differ from those of another, as a dictionary."""
     return {f.name: getattr(new, f.name) for f in dataclasses.fields(new) if getattr(new, f.name) != getattr(old, f.name)}
 

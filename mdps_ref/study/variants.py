@@ -8,10 +8,11 @@ import numpy as np
 
 from mdps_ref.errors import InputError
 from mdps_ref.job.chains import comparison
-from mdps_ref.job.interrupt import stop_if_asked
+from mdps_ref.job.interrupt import interruptible
 from mdps_ref.scoring import baselines
 from mdps_ref.scoring.difference import difference_map
-from mdps_ref.scoring.features import EXTRACTORS, usual_file
+from mdps_ref.scoring.features import found_networks
+from mdps_ref.study.experiment import PLAIN_FEATURES
 
 MDPS = "mdps"  # the row that all others are compared with
 STEPS, SETTINGS, FEATURES, BASELINES = "steps", "settings", "features", "baselines"
@@ -72,17 +73,15 @@ def variants(config):
         "feature-maps": Variant(STEPS, "Feature maps alone", {"pixel_weight": 0.0} | other_scale),
         **{f"n-{n}": Variant(SETTINGS, f"n = {n}", {"samples": n}) for n in (1, 2, 4, 8)},
         **{f"stride-{stride}": Variant(SETTINGS, f"Stride {stride}", {"stride": stride}) for stride in (10, 20, 40)},
-        **{f"features-{name}": _with_features(name, config) for name in ("unet", *_found(), *(f"unet+{name}" for name in _found()))},
+        **{
+            f"features-{name}": _with_features(name, config)
+            for name in ("unet", *found_networks(), *(f"unet+{name}" for name in found_networks()))
+        },
     }
 
 
-def _found():
-    """The names of the ImageNet networks whose weights are on this machine."""
-    return [name for name in EXTRACTORS if usual_file(name).is_file()]
-
-
 def _with_features(name, config):
-    plain = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None, "mask_threshold": None}
+    plain = PLAIN_FEATURES | {"mask_threshold": None}
     own = name == config.features
     return Variant(FEATURES, f"Features {name}", {} if own else {"features": name} | plain, scaled="+" in name and not own)
 
@@ -117,7 +116,7 @@ def baselines_of(config):
         **{f"pca-{components}": pca(components) for components in (64, 256)},
         "closed-form": Baseline("Closed-form guidance", chain, closed_form, {}),
     }
-    for name in dict.fromkeys((config.features, *_found())):
+    for name in dict.fromkeys((config.features, *found_networks())):
         change = _with_features(name, config).change
         made[f"neighbours-{name}"] = Baseline(f"Neighbours, {name}", {"features": name}, neighbours, change)
         made[f"gaussian-{name}"] = Baseline(f"Gaussians, {name}", {"features": name}, gaussian, change)
@@ -138,13 +137,3 @@ def wanted_rows(config, names=""):
     if unknown:
         raise InputError(f"--only names {', '.join(map(repr, unknown))}; choose from {', '.join(rows)}")
     return {name: row for name, row in rows.items() if name in {MDPS, *wanted}}
-
-
-def interruptible(function):
-    """Return the same function, which stops where a signal has asked to."""
-
-    def stopping(*arguments):
-        stop_if_asked()
-        return function(*arguments)
-
-    return stopping

@@ -218,3 +218,17 @@ def test_what_a_file_holds_is_left_to_the_ranges(tmp_path, fails_with):
     for text in ("Infinity", "-1"):
         with fails_with("pixel_weight"):
             make_config(read_settings(write(tmp_path / "mine.json", f'{{"pixel_weight": {text}}}')))
+
+
+@pytest.mark.parametrize("settings, says", [({"rules": "released"}, "released"), ({"mask_threshold": 0.5}, "mask_threshold")])
+def test_tuning_is_refused_where_it_could_not_choose_the_mask(settings, says, fails_with):
+    with fails_with("tune", says):
+        make_config(tune=True, **settings)
+    make_config(tune=True, rules="released", rules_except="mask")
+
+
+@pytest.mark.parametrize("scales", ["1", "1,2", "1,2,3,4", "1,0,2", "1,-1,2", "1,nan,2", "1,inf,2", "1,,2", "a,b,c"])
+def test_scales_are_one_positive_number_a_layer(scales, fails_with):
+    assert make_config(features="unet+resnet18", feature_scales="1,2.5,.5").layer_scales() == (1, 2.5, 0.5)
+    with fails_with("feature_scales", scales, "3"):
+        make_config(features="unet+resnet18", feature_scales=scales)

@@ -1,6 +1,8 @@
 """Training learns, gives the same bytes for the same seed, and ends with the same bytes wherever it was broken off."""
 
+import ast
 import csv
+import inspect
 import itertools
 import json
 import os
@@ -319,3 +321,11 @@ def test_divergence_leaves_the_last_good_checkpoint_and_names_it(checkpoint, qui
     with fails_with("step 2", "lower it", checkpoint, "of step 1"):
         train.train(config, some_images(2), checkpoint.parent, np, state)
     assert checkpoint.read_bytes() == before
+
+
+def test_every_setting_that_training_reads_ties_a_checkpoint_to_it():
+    """The settings are read off the source, so that a new one is not forgotten."""
+    attributes = (node for node in ast.walk(ast.parse(inspect.getsource(train))) if isinstance(node, ast.Attribute))
+    read = {node.attr for node in attributes if ast.unparse(node.value) in ("config", "self._config")}
+    assert read - {"unet", "resolved_rules", "train_steps", "checkpoint_every"} <= set(train.TRAINING)
+    assert {"network", "image_size", "rules", "rules_except"} <= set(train.TRAINING)  # what `unet` and `resolved_rules` depend on

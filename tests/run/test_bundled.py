@@ -10,10 +10,12 @@ import pytest
 
 from mdps_ref import run
 from mdps_ref.data.synthetic import DEFECTS
-from mdps_ref.job.bundled import FOLDER, SETTINGS, weights_file, with_bundled
+from mdps_ref.job.bundled import SETTINGS, weights_file, with_bundled
 from mdps_ref.job.config import make_config
 from mdps_ref.job.train import TRAINING
 from mdps_ref.job.weights import load_average, load_weights
+from mdps_ref.nn.unet import init_unet
+from mdps_ref.weights.checkpoint import save_checkpoint
 
 
 def requested(*flags):
@@ -42,6 +44,12 @@ def test_what_asks_for_another_network_trains(flags):
     assert requested(*flags).weights == ""
 
 
+@pytest.mark.parametrize("flags", [["--weights", "bundled"], ["--resume", "--out", "x"]], ids=" ".join)
+def test_training_from_scratch_does_not_go_with_weights_or_a_run_to_go_on_with(flags, fails_with):
+    with fails_with("--train"):
+        requested("--train", *flags)
+
+
 def test_every_setting_of_the_training_but_the_free_ones_asks_for_another_network():
     plain = dataclasses.asdict(make_config())
     for name in {*TRAINING, "train_steps"} - {"category", "seed", "data", "skip_bad"}:
@@ -63,12 +71,15 @@ def test_a_run_with_bundled_weights_finds_the_defects_and_says_whose_weights_the
 
 
 def test_weights_are_bundled_as_float16(tmp_path, capsys):
-    """The weights of the package, bundled again from what they were."""
-    average, about = load_average(FOLDER / "washer-64.npz")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/checkpoint.npz").write_bytes((FOLDER / "washer-64.npz").read_bytes())
-    assert bundle_weights.main([str(tmp_path / "run"), "--to", str(tmp_path)]) == 0
-    again, _ = load_average(tmp_path / "washer-64.npz")
-    assert all(again[name].dtype == np.float16 and (again[name] == array).all() for name, array in average.items())
-    assert bundle_weights.main([str(tmp_path), "--to", str(tmp_path)]) == 2
+    """Of a checkpoint whose weights are float32; and a folder without one is one line."""
+    config = make_config(image_size=64)
+    weights = {name: array + np.float32(0.1) for name, array in init_unet(config.unet()).items()}
+    about = {"config": dataclasses.asdict(config), "step": 7}
+    save_checkpoint(tmp_path / "checkpoint.npz", {"ema": weights, "weights": weights}, about)
+    assert bundle_weights.main([str(tmp_path), "--to", str(tmp_path)]) == 0
+    bundled, about = load_average(tmp_path / "washer-64.npz")
+    assert all(array.dtype == np.float16 for array in bundled.values()) and about["step"] == 7
+    loaded = load_weights(tmp_path / "washer-64.npz", config)
+    assert all(abs(loaded[name] - array).max() <= 2**-11 * abs(array).max() for name, array in weights.items())
+    assert bundle_weights.main([str(tmp_path / "none"), "--to", str(tmp_path)]) == 2
     assert "checkpoint.npz" in capsys.readouterr().err

@@ -15,7 +15,8 @@ from helpers import write_image
 from mdps_ref import ablate, run
 from mdps_ref.job import chains, images
 from mdps_ref.job.config import make_config
-from mdps_ref.study import ablation, variants
+from mdps_ref.scoring import features
+from mdps_ref.study import ablation, experiment, variants
 from mdps_ref.study.ablation import stratified
 
 SETTINGS = {"image_size": 16, "train_steps": 3, "batch_size": 2, "stride": 40, "samples": 2, "guided_start": 40, "mdps_start": 80}
@@ -87,7 +88,7 @@ def everything(ended, tmp_path_factory):
     """All rows, without the extractors that this machine may have; and their folder."""
     out = tmp_path_factory.mktemp("all") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(variants, "_found", lambda: [])
+        patch.setattr(variants, "found_networks", lambda: [])
         return ablated(ended, out), out
 
 
@@ -139,7 +140,7 @@ def test_the_parts_are_what_their_names_say(ended, data, everything, tmp_path):
 
 def test_pixel_maps_alone_do_not_see_the_features(ended, tmp_path, monkeypatch):
     before = ablated(ended, tmp_path / "a", "--only", "pixel-maps,feature-maps")["rows"]
-    monkeypatch.setattr(ablation, "unet_features", lambda *_: lambda some: [some[:, ::2, ::2] ** 2])
+    monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda some: [some[:, ::2, ::2] ** 2])
     after = ablated(ended, tmp_path / "b", "--only", "pixel-maps,feature-maps")["rows"]
     assert values(before["pixel-maps"]) == values(after["pixel-maps"])
     assert values(before["feature-maps"]) != values(after["feature-maps"])
@@ -202,7 +203,7 @@ def test_a_row_is_marked_where_its_interval_excludes_0(everything):
 
 
 def test_all_extractors_that_are_found_have_rows(monkeypatch):
-    monkeypatch.setattr(variants, "usual_file", lambda name: pathlib.Path(__file__ if name == "resnet18" else "none"))
+    monkeypatch.setattr(features, "usual_file", lambda name: pathlib.Path(__file__ if name == "resnet18" else "none"))
     rows = variants.wanted_rows(make_config())
     names = {name for name in rows if name.partition("-")[0] in {"features", "neighbours", "gaussian"}}
     extractors = ("unet", "resnet18")

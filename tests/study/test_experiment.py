@@ -9,7 +9,7 @@ from mdps_ref.job import chains as job_chains
 from mdps_ref.job.detect import detect, make_model
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.study import experiment
-from mdps_ref.study.experiment import Experiment
+from mdps_ref.study.experiment import Experiment, good_scales
 
 OWN = ("unet", "", None)
 
@@ -66,3 +66,9 @@ def test_layers_are_divided_by_their_scales(model, images, quick_config):
     scaled = dataclasses.replace(config, feature_scales="0.5")
     np.testing.assert_allclose(Experiment(model, {OWN: model.features}, images).anomaly(scaled, "guided")[0], 2 * one, rtol=1e-5)
     np.testing.assert_allclose(job_chains.run_chains(model, images, scaled, "guided").anomaly(slice(None)), 2 * one, rtol=1e-3, atol=1e-6)
+
+
+def test_good_scales_bring_each_layers_mean_to_1():
+    distances = np.random.default_rng(0).random((3, 5, 2, 4, 4)) * np.array([0.001, 1, 70]).reshape(3, 1, 1, 1, 1)
+    scales = [float(scale) for scale in good_scales(distances).split(",")]
+    np.testing.assert_allclose([layer.mean() / scale for layer, scale in zip(distances, scales, strict=True)], 1, rtol=5e-3)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mdps_ref.data.augment import VARIATIONS, augmented
 from mdps_ref.job import train
-from mdps_ref.job.augment import VARIATIONS, augmented
 
 
 def drawn(name, image, count=200):
