@@ -1,8 +1,10 @@
 """Settings without labels: good images that were held out get planted defects, and the settings that find these best are chosen.
 
-No test image is looked at. The settings are chosen a family at a time, each with the choices of the families before it. In a family the
-candidates compete on few images first, and the better ones on more (successive halving [1]_). A candidate replaces the setting that is
-there only if it is better by more than one standard error of the difference, on the same images.
+No test image is looked at. The settings are chosen a family at a time, each with the choices of the families before it. Where there is a
+mask, features, start and guidance are judged by the maps of the guided chain, which candidates share where they can; the families after
+them are judged under the mask. In a family the candidates compete on few images first, and the better ones on more (successive halving
+[1]_). A candidate replaces the setting that is there only if it is better by more than one standard error of the difference, on the same
+images.
 
 References
 ----------
@@ -82,9 +84,9 @@ def tune(model, weights, config, images):
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(model, extractors, images[:count], config.seed) for count in counts]
     trials = []
-    for family, candidates in FAMILIES.items():
+    for family, (candidates, chain_name) in FAMILIES.items():
         began, now = time.perf_counter(), start
-        start, tried = _choose(family, _different(start, candidates(start, rungs)), start, rungs)
+        start, tried = _choose(family, chain_name, _different(start, candidates(start, rungs)), start, rungs)
         trials += tried
         changed = _changes(now, start)
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
@@ -102,12 +104,17 @@ class _Rung:
         self.experiment = Experiment(model, extractors, np.concatenate([good, planted]))
         self.counts = np.tile(resampled(count, RESAMPLES, seed), 2)  # an image and its twin are drawn together
 
-    def quality(self, config):
-        """The statistic `quality` of these settings."""
-        threshold = None
-        if config.masked:
-            threshold = mask_threshold(self.experiment.anomaly(config, "guided")[0][: self.count], config.mask_share)
-        return quality(self.experiment.mdps(config, threshold)[0], self.labels, self.masks, config)
+    def quality(self, config, chain_name):
+        """The statistic `quality` of the maps of a chain. Without a mask there is only the one chain."""
+        return quality(self._maps(config, chain_name), self.labels, self.masks, config)
+
+    def _maps(self, config, chain_name):
+        if not config.masked:
+            return self.experiment.mdps(config, None)[0]
+        guided = self.experiment.anomaly(config, "guided")[0]
+        if chain_name == "guided":
+            return guided
+        return self.experiment.mdps(config, mask_threshold(guided[: self.count], config.mask_share))[0]
 
 
 def quality(maps, labels, masks, config):
@@ -131,10 +138,10 @@ def quality(maps, labels, masks, config):
     return lambda counts: (images.auroc(counts) + pixels.auroc(counts) + pixels.aupro(counts)) / 3
 
 
-def _choose(family, candidates, start, rungs):
+def _choose(family, chain_name, candidates, start, rungs):
     """Return the Config with the best candidate of a family, and the trials of the last rung. The first candidate changes nothing."""
     for rung in rungs:
-        statistics = [rung.quality(_changed(start, settings)) for settings in candidates]
+        statistics = [rung.quality(_changed(start, settings), chain_name) for settings in candidates]
         values = [float(statistic(np.ones((1, 2 * rung.count)))[0]) for statistic in statistics]
         if rung is not rungs[-1]:
             better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
@@ -199,13 +206,13 @@ def _score(start, rungs):
     return ({"image_score": name} for name in ("max", "top_mean"))
 
 
-FAMILIES = {
-    "features": _features,
-    "start": _start,
-    "guidance": _guidance,
-    "mask": _mask,
-    "guidance under the mask": _inside,
-    "image score": _score,
+FAMILIES = {  # the candidates, and the chain whose maps judge them
+    "features": (_features, "guided"),
+    "start": (_start, "guided"),
+    "guidance": (_guidance, "guided"),
+    "mask": (_mask, "mdps"),
+    "guidance under the mask": (_inside, "mdps"),
+    "image score": (_score, "mdps"),
 }
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from mdps_ref.data.planted import plant_in_all
-from mdps_ref.study import tuning
+from mdps_ref.job.detect import make_model
+from mdps_ref.nn.unet import init_unet
+from mdps_ref.study import experiment, tuning
 
 
 class Judge:
@@ -14,14 +16,14 @@ class Judge:
         self.count, self.qualities = count, qualities
         self.counts = np.tile(np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 200), 2)
 
-    def quality(self, config):
+    def quality(self, config, chain_name):
         values = np.tile(self.qualities[config.mask_share][: self.count], 2)
         return lambda counts: counts @ values / counts.sum(axis=1)
 
 
 def chosen(qualities, config, counts=(10, 40)):
     candidates = [{}, *({"mask_share": share} for share in qualities if share != config.mask_share)]
-    return tuning._choose("mask", candidates, config, [Judge(count, qualities) for count in counts])
+    return tuning._choose("mask", "mdps", candidates, config, [Judge(count, qualities) for count in counts])
 
 
 def test_the_best_candidate_wins_if_it_is_better_beyond_chance(quick_config):
@@ -52,3 +54,17 @@ def test_quality_is_1_for_maps_that_show_the_defects_and_a_half_or_less_for_maps
     masks, labels, once = np.concatenate([np.zeros_like(planted), planted]), np.repeat([False, True], 6), np.ones((1, 12))
     assert tuning.quality(masks.astype(float), labels, masks, quick_config())(once)[0] == pytest.approx(1)
     assert tuning.quality(np.zeros(masks.shape), labels, masks, quick_config())(once)[0] <= 0.5
+
+
+def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it(some_images, quick_config, monkeypatch):
+    """Of one image and its twin; what a chain is drawn for is noted."""
+    drawn, draw, config, families = [], experiment.draw_samples, quick_config(), tuning.FAMILIES
+    monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
+    weights = init_unet(config.unet())
+    model = make_model(weights, config)
+    for family, chains in (("features", {"guided"}), ("mask", {"guided", "mdps"})):
+        drawn.clear()
+        monkeypatch.setattr(tuning, "FAMILIES", {family: families[family]})
+        tuning.tune(model, weights, config, some_images(1))
+        assert set(drawn) <= chains and drawn.count("guided") == 1
