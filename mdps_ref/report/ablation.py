@@ -161,7 +161,6 @@ def _cell(row, metric, form):
 
 
 MORE_STYLE = """
-.wide { overflow-x: auto; }
 .wide th, .wide td { padding-right: 0.5rem; }
 .wide tbody th { white-space: normal; min-width: 9.5rem; }
 .wide small { color: #555; font-weight: 400; }

@@ -45,6 +45,7 @@ p { max-width: 46rem; margin: 0 0 1rem; }
 .note ul { padding-left: 1.2rem; }
 figure { margin: 1.2rem 0 0; break-inside: avoid; }
 sub { line-height: 0; }
+.wide { overflow-x: auto; }
 img { display: block; width: 100%; height: auto; }
 figcaption { font-size: 0.84rem; line-height: 1.45; color: #444; max-width: 56rem; margin-top: 0.7rem; }
 table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; width: 100%; border-bottom: 1.5px solid #1a1a1a; }

@@ -146,19 +146,19 @@ def tuning_section(result):
     """Write how the settings were chosen without labels: the best candidates of each family. "" where the run was not tuned."""
     if not result.trials:
         return ""
-    images = result.trials[0]["images"]
-    rows = []
+    images, rows, family = result.trials[0]["images"], [], None
     for trial in result.trials:
         words = ", ".join(f"{escaped(name)} {escaped(value)}" for name, value in trial["settings"].items() if value not in ("", None))
         gain = f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})" if trial["settings"] else "–"
         rows.append(
-            f"<tr><th>{escaped(trial['family'])}</th><td>{words or 'as before'}</td>"
+            f"<tr><th>{escaped(trial['family']) if trial['family'] != family else ''}</th><td>{words or 'as before'}</td>"
             f'<td class="number">{trial["quality"]:.4f}</td><td class="number">{gain}</td></tr>'
         )
+        family = trial["family"]
     return (
         "<h2>Settings chosen without labels</h2>\n"
         f"<p>{images} held-out good images and their twins with planted defects judged these settings; no test image did. Quality is the "
         "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error: where both are above 0, "
-        "the best setting replaces the one before it.</p>\n<table><thead><tr><th>Family</th><th>Settings</th>"
-        '<th class="number">Quality</th><th class="number">Gain</th></tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table>"
+        'the best setting replaces the one before it.</p>\n<div class="wide"><table><thead><tr><th>Family</th><th>Settings</th>'
+        '<th class="number">Quality</th><th class="number">Gain</th></tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table></div>"
     )
