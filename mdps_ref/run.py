@@ -91,7 +91,9 @@ def parser():
     )
     features = p.add_argument_group("features")
     features.add_argument(
-        "--features", choices=CHOICES["features"], help="the features that are compared (default: unet, the network's own)"
+        "--features",
+        choices=CHOICES["features"],
+        help="the features that are compared (default: auto, the run chooses by planted defects)",
     )
     features.add_argument("--feature-weights", metavar="FILE", help="file of the extractor's weights (default: in the folder weights)")
     features.add_argument("--feature-layers", metavar="NAMES", help="layers of the extractor, commas between (default: by features)")

@@ -23,6 +23,7 @@ QUICK = {
     "mdps_start": 60,
     "stride": 30,
     "samples": 1,
+    "features": "unet",
 }
 
 TABLE = table.TABLE

@@ -14,6 +14,8 @@ from mdps_ref.released.presets import preset_settings
 from mdps_ref.released.rules import resolve_rules
 from mdps_ref.scoring.features import EXTRACTORS
 
+OWN, AUTO = "unet", "auto"  # features: the noise predictor's own; those that a run chooses
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -99,7 +101,8 @@ class Config:
         Under the released rules, where the mask's threshold lies between the least (0) and the largest (1) map value of the test set.
     features : str
         The features that are compared: "unet", the noise predictor's own; a name in `scoring.features.EXTRACTORS`; or both, such as
-        "unet+efficientnet_lite0".
+        "unet+efficientnet_lite0". "auto": a run chooses among those that it finds, on held-out good images with planted defects, see
+        `study.tuning.tune`. Until it has chosen they are the noise predictor's own.
     feature_weights : str
         The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
     feature_layers : str
@@ -166,7 +169,7 @@ class Config:
     mask_threshold: float | None = None
     mask_lambda: float = 0.12
 
-    features: str = "unet"
+    features: str = "auto"
     feature_weights: str = ""
     feature_layers: str = ""
     feature_scales: str = ""
@@ -211,7 +214,8 @@ class Config:
             for name in ("feature_weights", "feature_layers", "feature_size"):
                 if getattr(self, name):
                     raise InputError(
-                        f"{name} is {getattr(self, name)!r}, but features 'unet' has no such choice; leave it out, or set features"
+                        f"{name} is {getattr(self, name)!r}, but features {self.features!r} has no such choice; leave it out, or set "
+                        "features"
                     )
         if self.feature_size is not None and self.feature_size < self.image_size:
             raise InputError(
@@ -226,8 +230,14 @@ class Config:
 
     @property
     def extractor(self):
-        """The name of the ImageNet network among the features; None if they are the noise predictor's own."""
-        return self.features.removeprefix("unet").removeprefix("+") or None
+        """The name of the ImageNet network among the features; None if there is none."""
+        name = self.features.removeprefix("unet+")
+        return None if name in (OWN, AUTO) else name
+
+    @property
+    def compares_own(self):
+        """Whether the noise predictor's own features are compared."""
+        return self.features == AUTO or self.features.split("+")[0] == OWN
 
     def layer_scales(self):
         """Return `feature_scales` as a tuple of numbers.
@@ -240,7 +250,7 @@ class Config:
         if not self.feature_scales:
             return ()
         layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
-        count = len(layers) + self.features.startswith("unet")
+        count = len(layers) + self.compares_own
         with contextlib.suppress(ValueError):
             scales = tuple(float(part) for part in self.feature_scales.split(","))
             if len(scales) == count and all(0 < scale < math.inf for scale in scales):

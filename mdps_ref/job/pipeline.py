@@ -12,6 +12,7 @@ from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
 from mdps_ref.job.bundled import BUNDLED, weights_file
 from mdps_ref.job.chain_records import ChainRecords
+from mdps_ref.job.config import AUTO
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
 from mdps_ref.job.detector import Detector
 from mdps_ref.job.evaluate import chain_result, evaluate
@@ -22,6 +23,7 @@ from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_co
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.weights import load_weights
 
+TUNING = "tuning.json"
 PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
 
 
@@ -38,7 +40,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
     resume : bool
         Go on from the checkpoint in `folder`, if it has one.
     tune : callable, optional
-        tune(model, weights, config, good images) -> settings, trials, such as `study.tuning.tune`; where `config.tune` asks for it.
+        tune(model, weights, config, good images) -> settings, trials, such as `study.tuning.tune`; where `config` asks for it, by
+        `tune` or features "auto".
     begun : callable
         begun() is called once all images are read, so that the folder stays.
 
@@ -64,7 +67,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
     with stage("training", seconds):
         weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, resume)
     model, trials = make_model(weights, config, extractor), []
-    if config.tune:
+    if config.tune or config.features == AUTO or (folder / TUNING).exists():
         with stage("tuning", seconds):
             config, trials = tuned(tune, model, weights, config, images.held_out, folder)
         model = make_model(weights, config)
@@ -123,7 +126,7 @@ def tuned(tune, model, weights, config, good_images, folder):
     list of dict
         What was tried, see `study.tuning.Trial`.
     """
-    path, steps = folder / "tuning.json", None if config.weights else config.train_steps
+    path, steps = folder / TUNING, None if config.weights else config.train_steps
     chosen = read_json(path) if path.exists() else None
     if chosen is None or chosen["train_steps"] != steps:
         settings, trials = tune(model, weights, config, good_images)

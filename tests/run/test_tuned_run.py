@@ -8,6 +8,7 @@ from PIL import Image
 
 from mdps_ref import run
 from mdps_ref.job.detector import Detector
+from mdps_ref.study import tuning
 
 MOVED = {"pixel_weight": 2.0, "mask_share": 0.4}
 
@@ -59,3 +60,18 @@ def test_the_report_says_what_was_tried(tuned):
     assert "without labels" in page
     for trial in trials:
         assert f"{trial['quality']:.4f}" in page and trial["family"] in page
+
+
+def test_features_are_chosen_without_being_asked_for_and_a_resumed_run_shows_the_same_report(place, tmp_path, monkeypatch):
+    trial = {"family": "features", "settings": {}, "images": 1, "quality": 0.5, "gain": 0.0, "low": 0.0, "high": 0.0}
+    monkeypatch.setattr(run, "tune", lambda *_: ({"features": "unet"}, [tuning.Trial(**trial)]))
+    settings = json.loads((place / "quick.json").read_text())
+    (tmp_path / "auto.json").write_text(json.dumps(settings | {"features": "auto"}))
+    flags = ["--data", place / "data", "--category", "part", "--config", tmp_path / "auto.json", "--out", tmp_path / "run"]
+    assert run.main([str(flag) for flag in flags]) == 0
+    assert json.loads((tmp_path / "run/config.json").read_text())["features"] == "unet"
+    before = (tmp_path / "run/report.html").read_bytes()
+    assert b"without labels" in before
+    monkeypatch.setattr(run, "tune", None)
+    assert run.main(["--resume", "--out", str(tmp_path / "run")]) == 0
+    assert b"without labels" in (tmp_path / "run/report.html").read_bytes()

@@ -58,7 +58,7 @@ def test_quality_is_1_for_maps_that_show_the_defects_and_a_half_or_less_for_maps
 
 def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it(some_images, quick_config, monkeypatch):
     """Of one image and its twin; what a chain is drawn for is noted."""
-    drawn, draw, config, families = [], experiment.draw_samples, quick_config(), tuning.FAMILIES
+    drawn, draw, config, families = [], experiment.draw_samples, quick_config(tune=True), tuning.FAMILIES
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
     monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
     weights = init_unet(config.unet())
@@ -68,3 +68,30 @@ def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it
         monkeypatch.setattr(tuning, "FAMILIES", {family: families[family]})
         tuning.tune(model, weights, config, some_images(1))
         assert set(drawn) <= chains and drawn.count("guided") == 1
+
+
+def test_without_tune_the_features_alone_are_chosen(some_images, quick_config, monkeypatch):
+    """Where reconstructions are perfect, each pixel's own colour shows the defects better than the mean colour of the image."""
+    good = some_images(12)
+
+    def perfect(model, images, *_):
+        return np.stack([good[abs(good - image).mean(axis=(1, 2, 3)).argmin()] for image in images])[:, None]
+
+    monkeypatch.setattr(experiment, "draw_samples", perfect)
+    monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1"])
+    monkeypatch.setattr(experiment, "make_extractor", lambda config, xp: lambda images: [images, images])
+    monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [images.mean(axis=(1, 2), keepdims=True) + 0 * images])
+    config = quick_config(features="auto")
+    weights = init_unet(config.unet())
+    settings, trials = tuning.tune(make_model(weights, config), weights, config, good)
+    assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
+    assert settings.keys() <= {"features", "feature_scales", "feature_size"} and {trial.family for trial in trials} == {"features"}
+
+
+def test_where_there_is_nothing_to_choose_no_chain_is_run_and_the_remedy_is_told(some_images, quick_config, monkeypatch, capsys):
+    monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    monkeypatch.setattr(experiment, "draw_samples", None)
+    config = quick_config(features="auto")
+    weights = init_unet(config.unet())
+    assert tuning.tune(make_model(weights, config), weights, config, some_images(2)) == ({"features": "unet"}, [])
+    assert tuning.REMEDY in capsys.readouterr().err
