@@ -14,8 +14,8 @@ from mdps_ref.backend import random_stream
 from mdps_ref.data.drawing import blot, grain, ramp, stroke
 
 VISIBLE = 0.08  # of a change in [-1, 1]: ten of 256 grey levels
-RADII = 0.035, 0.16  # of a defect, as a share of the image's side
-STRENGTHS = 0.3, 1.0  # the opacity of what takes the good pixels' place
+RADII = 0.03, 0.3  # of a defect, as a share of the image's side: from a pit to a stain
+STRENGTHS = 0.15, 0.8  # faint ones, too: the opacity of what takes the good pixels' place
 GREY = 0.02  # largest difference of the channels in a grey image, on average
 TRIES = 20
 

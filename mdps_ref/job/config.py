@@ -1,14 +1,15 @@
 """Every setting of a run, in one frozen dataclass. An unknown setting is an error, and each run folder keeps its settings."""
 
-import contextlib
 import dataclasses
 import functools
 import math
 import typing
 
+import numpy as np
+
 from mdps_ref.data.augment import VARIATIONS, variations
-from mdps_ref.errors import InputError
-from mdps_ref.job.ranges import CHOICES, RANGES
+from mdps_ref.errors import InputError, shown
+from mdps_ref.job.ranges import CHOICES, RANGES, of_types, positive_numbers
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.released.presets import preset_settings
 from mdps_ref.released.rules import resolve_rules
@@ -117,6 +118,12 @@ class Config:
         The timestep at which the noise predictor's own features are taken.
     pixel_weight : float
         Weight of the pixel map against the feature map.
+    pixel_scale : float or None
+        What the pixel map is divided by before it is added to the feature map. None: its maximum is brought to that of the feature map,
+        image by image, see `scoring.difference.fuse`.
+    position_scales : str
+        What the anomaly map is divided by at each place: g x g numbers, row by row, commas between, which are enlarged to the image. ""
+        leaves the map as it is.
     blur : float
         Sigma of the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256 pixels).
     image_score : str
@@ -176,6 +183,8 @@ class Config:
     feature_size: int | None = None
     feature_timestep: int = 5
     pixel_weight: float = 0.5
+    pixel_scale: float | None = None
+    position_scales: str = ""
     blur: float = 1 / 64
     image_score: str = "top_mean"
     false_positive_rate: float = 0.05
@@ -227,6 +236,7 @@ class Config:
                 "or an image_size of at least 23"
             )
         self.layer_scales()
+        self.position_grid()
 
     @property
     def extractor(self):
@@ -251,11 +261,26 @@ class Config:
             return ()
         layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
         count = len(layers) + self.compares_own
-        with contextlib.suppress(ValueError):
-            scales = tuple(float(part) for part in self.feature_scales.split(","))
-            if len(scales) == count and all(0 < scale < math.inf for scale in scales):
-                return scales
-        raise InputError(f"feature_scales is {self.feature_scales!r}; write {count} positive numbers, one a layer, commas between")
+        scales = positive_numbers(self.feature_scales)
+        if len(scales) != count:
+            raise InputError(f"feature_scales is {self.feature_scales!r}; write {count} positive numbers, one a layer, commas between")
+        return scales
+
+    def position_grid(self):
+        """Return `position_scales` as an array (g, g), or None.
+
+        Raises
+        ------
+        InputError
+            If they are not g x g positive numbers.
+        """
+        if not self.position_scales:
+            return None
+        scales = positive_numbers(self.position_scales)
+        side = math.isqrt(len(scales))
+        if not scales or side**2 != len(scales) or side > self.image_size:
+            raise InputError(f"position_scales is {shown(self.position_scales, 40)!r}; write g x g positive numbers, commas between")
+        return np.array(scales).reshape(side, side)
 
     @functools.cached_property
     def resolved_rules(self):
@@ -323,31 +348,5 @@ def with_defaults(settings, preset=None):
 
 
 def checked(settings):
-    """Return `settings` with a whole number made a float where a float is wanted.
-
-    Raises
-    ------
-    InputError
-        If a setting is unknown, or its value is of another type.
-    """
-    types = {name: typing.get_args(kind) or (kind,) for name, kind in typing.get_type_hints(Config).items()}
-    unknown = sorted(settings.keys() - types.keys())
-    if unknown:
-        raise InputError(f"unknown setting {', '.join(unknown)}; there are {', '.join(types)}")
-    values = {name: _as_float(name, value) if float in types[name] and type(value) is int else value for name, value in settings.items()}
-    for name, value in values.items():
-        if value != value:
-            raise InputError(f"{name} is nan; it must be a number")
-        if type(value) not in types[name]:
-            wanted = " or ".join(kind.__name__ for kind in types[name])
-            raise InputError(f"{name} is {value!r}; it must be of type {wanted.replace('NoneType', 'None')}")
-    return values
-
-
-def _as_float(name, value):
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(
-            f"{name} is a number of {len(str(abs(value)))} digits; it must lie in {RANGES[name][0]} .. {RANGES[name][1]}"
-        ) from None
+    """Return `settings` with a whole number made a float where a float is wanted; raise InputError as `ranges.of_types`."""
+    return of_types(settings, typing.get_type_hints(Config))

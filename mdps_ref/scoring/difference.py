@@ -138,6 +138,23 @@ def fuse(pixels, features, pixel_weight):
     return features + pixel_weight * highest_feature * pixels / (highest_pixel + (highest_pixel == 0))
 
 
+def fuse_at_scale(pixels, features, pixel_weight, pixel_scale):
+    """Add the pixel map to the feature map, at a scale that all images share. So an image's score grows with its pixel map.
+
+    Parameters
+    ----------
+    pixels, features, pixel_weight
+        As for `fuse`.
+    pixel_scale : float, above 0
+        Such as the mean of the pixel map on good images.
+
+    Returns
+    -------
+    array, (N, H, W)
+    """
+    return features + pixel_weight * pixels / pixel_scale
+
+
 def smooth(maps, sigma):
     """Smooth maps by a Gaussian that is cut off at 4 sigma; the border is mirrored.
 
@@ -158,7 +175,24 @@ def smooth(maps, sigma):
     return along_both_axes(maps[..., None], gaussian_matrix(h, sigma), gaussian_matrix(w, sigma))[..., 0]
 
 
-def anomaly_map(pixels, features, *, pixel_weight, sigma, fuse=fuse):
+def by_position(grid, size):
+    """Enlarge a grid of scales bilinearly to the scale of each pixel.
+
+    Parameters
+    ----------
+    grid : array, (g, g)
+    size : (int, int)
+        (H, W) of the maps.
+
+    Returns
+    -------
+    array, (H, W)
+    """
+    h, w = (bilinear_matrix(count, side) for count, side in zip(grid.shape, size, strict=True))
+    return h @ grid @ w.T
+
+
+def anomaly_map(pixels, features, *, pixel_weight, sigma, fuse=fuse, grid=None):
     """Half the smoothed, fused map.
 
     Parameters
@@ -171,12 +205,17 @@ def anomaly_map(pixels, features, *, pixel_weight, sigma, fuse=fuse):
         Of the smoothing.
     fuse : callable
         fuse(pixels, features, pixel_weight) -> array, (N, H, W).
+    grid : array, (g, g), optional
+        What the map is divided by at each place, see `by_position`.
 
     Returns
     -------
     array, (N, H, W)
     """
-    return smooth(fuse(pixels, features, pixel_weight), sigma) / 2
+    maps = smooth(fuse(pixels, features, pixel_weight), sigma) / 2
+    if grid is None:
+        return maps
+    return maps / to_device(by_position(grid, maps.shape[1:]).astype(maps.dtype), array_module(maps))
 
 
 def difference_map(x_0, y, features, *, scales=(), **settings):
@@ -191,7 +230,7 @@ def difference_map(x_0, y, features, *, scales=(), **settings):
     scales : sequence of float
         See `feature_map`.
     **settings
-        pixel_weight, sigma and fuse, see `anomaly_map`.
+        pixel_weight, sigma, fuse and grid, see `anomaly_map`.
 
     Returns
     -------

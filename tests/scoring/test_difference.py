@@ -5,7 +5,18 @@ import pytest
 from scipy import ndimage
 
 from mdps_ref.check import maps as oracles
-from mdps_ref.scoring.difference import absolute_difference, cosine_similarity, difference_map, feature_map, fuse, pixel_map, smooth
+from mdps_ref.scoring.difference import (
+    absolute_difference,
+    anomaly_map,
+    by_position,
+    cosine_similarity,
+    difference_map,
+    feature_map,
+    fuse,
+    fuse_at_scale,
+    pixel_map,
+    smooth,
+)
 from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
 
 
@@ -107,6 +118,24 @@ def test_the_anomaly_map_of_equal_images_is_zero_and_shows_where_they_differ():
     x_0[0, 4:6, 10:12] *= -1
     peak = np.unravel_index(difference_map(x_0, y, features, pixel_weight=7.0, sigma=1.0)[0].argmax(), (16, 16))
     assert 3 <= peak[0] <= 6 and 9 <= peak[1] <= 12
+
+
+def test_at_a_common_scale_the_pixel_part_grows_with_the_pixel_map():
+    pixels, features = abs(uniform(2, 4, 4)), abs(uniform(2, 4, 4, seed=1))
+    once, twice = (fuse_at_scale(count * pixels, features, 0.7, 0.2) - features for count in (1, 2))
+    np.testing.assert_allclose(once, 0.7 / 0.2 * pixels)
+    np.testing.assert_allclose(twice, 2 * once)
+
+
+def test_the_scale_of_each_place_is_interpolated_between_the_cells():
+    """In a plane, bilinear interpolation is exact."""
+    rows, columns = np.arange(3.0)[:, None], np.arange(3.0)[None]
+    expected = 1 + 2 * np.linspace(0, 2, 9)[:, None] + 5 * np.linspace(0, 2, 7)[None]
+    np.testing.assert_allclose(by_position(1 + 2 * rows + 5 * columns, (9, 7)), expected)
+    maps = abs(uniform(2, 9, 7)), abs(uniform(2, 9, 7, seed=1))
+    settings = {"pixel_weight": 0.5, "sigma": 1.0}
+    scaled = anomaly_map(*maps, **settings, grid=1 + 2 * rows + 5 * columns)
+    np.testing.assert_allclose(scaled * expected, anomaly_map(*maps, **settings))
 
 
 ALONE = {

@@ -30,7 +30,11 @@ def trials(model, images):
     return Experiment(model, {OWN: model.features}, images)
 
 
-@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"masked": False}, {"rules": "released", "batch_size": 2, "mask_threshold": 0.1}])
+RELEASED = {"rules": "released", "batch_size": 2, "mask_threshold": 0.1}
+SCALED = {"pixel_scale": 0.3, "position_scales": "1,2,3,0.5"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"masked": False}, RELEASED, SCALED], ids=str)
 def test_its_maps_are_those_of_a_run(settings, model, images, trials, quick_config):
     config = quick_config(**settings)
     guided = job_chains.run_chains(model, images, config, "guided").anomaly(slice(None))
@@ -68,7 +72,17 @@ def test_layers_are_divided_by_their_scales(model, images, quick_config):
     np.testing.assert_allclose(job_chains.run_chains(model, images, scaled, "guided").anomaly(slice(None)), 2 * one, rtol=1e-3, atol=1e-6)
 
 
-def test_good_scales_bring_each_layers_mean_to_1():
-    distances = np.random.default_rng(0).random((3, 5, 2, 4, 4)) * np.array([0.001, 1, 70]).reshape(3, 1, 1, 1, 1)
-    scales = [float(scale) for scale in good_scales(distances).split(",")]
-    np.testing.assert_allclose([layer.mean() / scale for layer, scale in zip(distances, scales, strict=True)], 1, rtol=5e-3)
+def test_good_scales_bring_layers_pixels_and_places_of_good_images_to_1(trials, quick_config):
+    config = quick_config(pixel_scale=1.0, position_scales="1", blur=0.0)
+    for count in (3, 5):
+        scaled = dataclasses.replace(config, **good_scales(trials, config, count))
+        (layer,), pixels = trials.distances(config, "guided"), trials.pixels(config, "guided")
+        assert layer[:count].mean() / float(scaled.feature_scales) == pytest.approx(1, rel=5e-3)
+        assert pixels[:count].mean() / scaled.pixel_scale == pytest.approx(1, rel=5e-3)
+        everywhere = trials.anomaly(dataclasses.replace(scaled, position_scales=""), "guided")[0][:count].mean(axis=0)
+        cells = everywhere.reshape(8, 2, 8, 2).mean(axis=(1, 3))
+        np.testing.assert_allclose(scaled.position_grid(), cells + 0.3 * everywhere.mean(), rtol=5e-3)
+
+
+def test_scales_that_are_not_asked_for_are_not_measured(trials, quick_config):
+    assert good_scales(trials, quick_config()).keys() == {"feature_scales"}

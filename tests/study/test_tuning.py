@@ -85,7 +85,8 @@ def test_without_tune_the_features_alone_are_chosen(some_images, quick_config, m
     weights = init_unet(config.unet())
     settings, trials = tuning.tune(make_model(weights, config), weights, config, good)
     assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
-    assert settings.keys() <= {"features", "feature_scales", "feature_size"} and {trial.family for trial in trials} == {"features"}
+    chosen = {"features", "feature_scales", "feature_size", "pixel_scale", "position_scales"}
+    assert settings.keys() <= chosen and {trial.family for trial in trials} == {"features"}
 
 
 def test_where_there_is_nothing_to_choose_no_chain_is_run_and_the_remedy_is_told(some_images, quick_config, monkeypatch, capsys):
