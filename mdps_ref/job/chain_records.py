@@ -6,11 +6,9 @@ import numpy as np
 
 from mdps_ref.data.images import centre_crop
 from mdps_ref.job.chains import images_at_once
-from mdps_ref.job.maps import Maps, centre
+from mdps_ref.job.maps import AT_ONCE, AnomalyMaps, Maps, centre
 from mdps_ref.job.records import Records
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
-
-AT_ONCE = 64  # images that are read at once where all are needed in turn
 
 
 class ChainRecords:
@@ -84,8 +82,10 @@ class ChainRecords:
 
     def judged_anomaly(self):
         """Yield (start, maps): the anomaly maps of the judged centres, (n, side, side), of a few images at a time."""
-        for start in range(0, self.done, AT_ONCE):
-            yield start, centre_crop(self.anomaly(slice(start, start + AT_ONCE)), self._side)
+        start = 0
+        for maps in AnomalyMaps(self, self.done):
+            yield start, centre_crop(maps, self._side)
+            start += len(maps)
 
     def shown_maps(self):
         """Return the Maps of the shown images, in the order of `shown`."""

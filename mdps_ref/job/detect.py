@@ -8,7 +8,7 @@ from mdps_ref.backend import array_module
 from mdps_ref.errors import InputError
 from mdps_ref.job.chains import run_chains
 from mdps_ref.job.images import check_images
-from mdps_ref.job.maps import InMemory
+from mdps_ref.job.maps import AnomalyMaps, InMemory
 from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import unet
 from mdps_ref.posterior.mask import mask_threshold, suspected
@@ -118,7 +118,7 @@ def calibrate(model, good_images, config, threshold=None, keep=InMemory):
         )
 
     def threshold_of(guided):
-        return mask_threshold(guided.anomaly(slice(None)), config.mask_share) if known is None else known
+        return mask_threshold(AnomalyMaps(guided, len(good_images)), config.mask_share) if known is None else known
 
     with fast():
         _, mdps, threshold = guided_and_mdps(model, good_images, config, threshold_of, keep)
@@ -158,7 +158,7 @@ def detect(model, images, config, threshold=None, keep=InMemory):
         raise InputError("the mask has no threshold: give the one that calibrate returns, or set mask_threshold")
 
     def threshold_of(guided):
-        return from_test(guided.anomaly(slice(None)), config.mask_lambda) if known is None else known
+        return from_test(AnomalyMaps(guided, len(images)), config.mask_lambda) if known is None else known
 
     with fast():
         reconstruction = run_chains(model, images, config, "reconstruction", keep=keep)

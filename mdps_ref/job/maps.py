@@ -7,6 +7,8 @@ import numpy as np
 from mdps_ref.data.images import centre_crop
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
+AT_ONCE = 64  # images whose maps are read at once where all are needed in turn
+
 
 @dataclasses.dataclass(frozen=True)
 class Maps:
@@ -64,9 +66,34 @@ class InMemory:
 
     def anomaly(self, part):
         """Return the anomaly maps of the images in a slice, (n, H, W)."""
-        return np.concatenate([maps.anomaly for maps in self._parts])[part]
+        return self._joined().anomaly[part]
 
     def result(self):
         """Return the Maps of all images."""
-        fields = [field.name for field in dataclasses.fields(Maps)]
-        return self._crop(Maps(*(np.concatenate([getattr(maps, name) for maps in self._parts]) for name in fields)))
+        return self._crop(self._joined())
+
+    def _joined(self):
+        """Join the parts once, and return the Maps of all images so far."""
+        if len(self._parts) > 1:
+            fields = [field.name for field in dataclasses.fields(Maps)]
+            self._parts = [Maps(*(np.concatenate([getattr(maps, name) for maps in self._parts]) for name in fields))]
+        return self._parts[0]
+
+
+class AnomalyMaps:
+    """The anomaly maps of a chain's images, arrays (n, H, W) of a few images at a time. They can be gone through again.
+
+    Parameters
+    ----------
+    kept
+        What keeps the Maps of the chain.
+    count : int
+        The number of images.
+    """
+
+    def __init__(self, kept, count):
+        self._kept, self._count = kept, count
+
+    def __iter__(self):
+        for start in range(0, self._count, AT_ONCE):
+            yield self._kept.anomaly(slice(start, min(start + AT_ONCE, self._count)))

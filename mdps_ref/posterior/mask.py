@@ -1,8 +1,6 @@
 """The mask: which pixels are suspected. Held-out good images set the threshold, so no test image has a say in another's mask."""
 
-import numpy as np
-
-from mdps_ref.backend import to_host
+from mdps_ref.posterior.quantile import upper_quantile
 
 
 def mask_threshold(good_maps, share):
@@ -10,8 +8,8 @@ def mask_threshold(good_maps, share):
 
     Parameters
     ----------
-    good_maps : array, (N, H, W)
-        Anomaly maps of held-out good images.
+    good_maps : array, (N, H, W), or iterable of arrays
+        Anomaly maps of held-out good images. An iterable is gone through several times, so that its arrays need not be in memory together.
     share : float, 0 .. 1
         The share of their pixels that may be suspected.
 
@@ -28,9 +26,9 @@ def mask_threshold(good_maps, share):
     --------
     E14 : the threshold is the (1 - share) quantile of the maps of held-out good images
     """
-    if not len(good_maps) or not 0 <= share <= 1:
-        raise ValueError(f"a mask threshold needs held-out good maps and a share in 0 .. 1, got {len(good_maps)} maps and share {share}")
-    return float(np.quantile(to_host(good_maps), 1 - share, method="higher"))
+    if not 0 <= share <= 1:
+        raise ValueError(f"a mask threshold needs a share of the held-out good maps in 0 .. 1, got {share}")
+    return upper_quantile(good_maps, 1 - share)
 
 
 def suspected(maps, threshold):

@@ -47,8 +47,8 @@ def released_threshold(test_maps, share_of_range):
 
     Parameters
     ----------
-    test_maps : array, (N, H, W)
-        A, the guided maps of the whole test set.
+    test_maps : array, (N, H, W), or iterable of arrays
+        A, the guided maps of the whole test set. An iterable is gone through twice.
     share_of_range : float, 0 .. 1
         lambda.
 
@@ -60,8 +60,8 @@ def released_threshold(test_maps, share_of_range):
     --------
     E14 : (released code) the threshold is min A + lambda (max A - min A), min and max over all maps A of the test set
     """
-    maps = to_host(test_maps)
-    least, largest = float(maps.min()), float(maps.max())
+    least = min(float(to_host(maps).min()) for maps in test_maps)
+    largest = max(float(to_host(maps).max()) for maps in test_maps)
     return least + share_of_range * (largest - least)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mdps_ref.posterior.quantile import keys_of, values_of
 from mdps_ref.scoring.curves import region_shares, shares_of_total
 from mdps_ref.scoring.metrics import area_under
 
@@ -22,7 +23,7 @@ class PixelTable:
     """
 
     def __init__(self):
-        self._keys, self._sums = np.empty(0, np.int32), np.empty((0, 4))
+        self._keys, self._sums = np.empty(0, np.uint32), np.empty((0, 4))
         self._waiting, self._pixels, self._bits = [], 0, 0
 
     def add(self, anomaly, truths):
@@ -40,7 +41,7 @@ class PixelTable:
             if truth is not None:
                 columns[:, ANOMALOUS], columns[:, NORMAL] = truth.ravel(), ~truth.ravel()
                 columns[:, OVERLAP] = region_shares(truth[None]).ravel()
-            self._waiting.append((_keys_of(values.ravel()), columns))
+            self._waiting.append((keys_of(np.asarray(values, np.float32)), columns))
             self._pixels += values.size
             if self._pixels >= AT_ONCE:
                 self._sort_in()
@@ -113,15 +114,4 @@ class PixelTable:
         if not len(self._keys):
             return float("nan")
         counts = np.cumsum(self._sums[:, ALL])
-        return float(_values_of(self._keys[np.searchsorted(counts, share * counts[-1])][None])[0])
-
-
-def _keys_of(values):
-    """Return integers in the order of float32 values: their bits, those of negative values turned over."""
-    bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.int32)  # + 0 makes -0 and 0 one value
-    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-
-
-def _values_of(keys):
-    """Return the float32 values of integers from `_keys_of`."""
-    return (keys ^ ((keys >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+        return float(values_of(self._keys[np.searchsorted(counts, share * counts[-1])][None])[0])

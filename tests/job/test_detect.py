@@ -9,6 +9,7 @@ import pytest
 from mdps_ref.errors import InputError
 from mdps_ref.job import chains as job_chains
 from mdps_ref.job import detect
+from mdps_ref.job import maps as job_maps
 from mdps_ref.job.images import judged_side
 from mdps_ref.job.maps import InMemory, Maps, centre
 from mdps_ref.nn.unet import init_unet
@@ -192,6 +193,27 @@ def test_the_calibrated_threshold_leaves_the_share_of_held_out_pixels_suspected(
     suspected = found.mdps.suspected.mean()
     assert share - 2 / found.mdps.suspected.size <= suspected <= share
     np.testing.assert_allclose(found.mdps.score, scores, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("rules", ["paper", "released"])
+def test_the_masks_threshold_reads_a_few_maps_at_a_time(rules, chains, make_model, images, quick_config, monkeypatch):
+    read = []
+
+    class Watched(InMemory):
+        def anomaly(self, part):
+            read.append(part.stop - part.start)
+            return super().anomaly(part)
+
+    config, model = quick_config(rules=rules), make_model(quick_config(rules=rules))
+    guided = chains(config, "guided").anomaly.astype(float)
+    monkeypatch.setattr(job_maps, "AT_ONCE", 2)
+    if rules == "paper":
+        found = detect.calibrate(model, images, config, keep=Watched)[0]
+        assert found == np.quantile(guided, 1 - config.mask_share, method="higher")
+    else:
+        found = detect.detect(model, images, config, keep=Watched).mask_threshold
+        assert found == pytest.approx(guided.min() + config.mask_lambda * np.ptp(guided))
+    assert read[:3] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("rules", ["paper", "released"])

@@ -36,7 +36,7 @@ def test_a_mask_multiplies_images():
     assert mask.shape == (2, 3, 4, 1) and mask.dtype == np.float32
 
 
-@pytest.mark.parametrize("maps, share", [(np.zeros((0, 3, 3)), 0.1), (np.zeros((1, 3, 3)), 1.5)])
-def test_nothing_to_calibrate_on_is_refused(maps, share):
-    with pytest.raises(ValueError, match="held-out good maps"):
+@pytest.mark.parametrize("maps, share, says", [(np.zeros((0, 3, 3)), 0.1, "no numbers"), (np.zeros((1, 3, 3)), 1.5, "held-out good maps")])
+def test_nothing_to_calibrate_on_is_refused(maps, share, says):
+    with pytest.raises(ValueError, match=says):
         mask_threshold(maps, share)

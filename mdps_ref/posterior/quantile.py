@@ -1,0 +1,77 @@
+"""An exact quantile of more numbers than the memory holds: they are read a few at a time, once for every 16 bits of a number."""
+
+import math
+
+import numpy as np
+
+from mdps_ref.backend import to_host
+
+DIGIT = 16  # bits that one reading decides
+
+
+def upper_quantile(parts, share):
+    """Return the smallest of the given numbers that at least this share of the others does not exceed.
+
+    It is `numpy.quantile(numbers, share, method="higher")`, to the bit. One reading counts how often each beginning of a number
+    occurs; the next one looks only at numbers with the right beginning. So the memory is that of one part and 2^16 counts.
+
+    Parameters
+    ----------
+    parts : iterable of array, float16, float32 or float64
+        All of one dtype. It is gone through several times.
+    share : float, 0 .. 1
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If there are no numbers.
+    """
+    count, dtype = 0, None
+    for part in parts:
+        count, dtype = count + part.size, part.dtype
+    if not count:
+        raise ValueError("there are no numbers, so no quantile of them")
+    rank, beginning = math.ceil((count - 1) * share), 0
+    for shift in range(8 * dtype.itemsize - DIGIT, -1, -DIGIT):
+        counts = np.zeros(2**DIGIT, np.int64)
+        for part in parts:
+            keys = keys_of(to_host(part)) >> shift
+            alike = keys[keys >> DIGIT == beginning]
+            counts += np.bincount((alike & (2**DIGIT - 1)).astype(np.int64), minlength=2**DIGIT)
+        below = np.cumsum(counts)
+        digit = int(np.searchsorted(below, rank, side="right"))
+        rank -= int(below[digit - 1]) if digit else 0
+        beginning = beginning << DIGIT | digit
+    return float(values_of(np.array([beginning], f"u{dtype.itemsize}"))[0])
+
+
+def keys_of(values):
+    """Return unsigned integers in the order of floats.
+
+    Parameters
+    ----------
+    values : array of float
+        Without nan.
+
+    Returns
+    -------
+    array of unsigned integers of as many bits, (N)
+        The bits of positive floats above those of negative ones, which are turned over. -0 and 0 have one key.
+    """
+    values = np.ravel(values) + values.dtype.type(0)  # makes -0 and 0 one value
+    bits = values.view(f"u{values.itemsize}")
+    return np.where(bits >> 8 * values.itemsize - 1, ~bits, bits | _sign(bits))
+
+
+def values_of(keys):
+    """Return the floats, (N), of the unsigned integers that `keys_of` makes of them."""
+    return np.where(keys & _sign(keys), keys ^ _sign(keys), ~keys).view(f"f{keys.itemsize}")
+
+
+def _sign(bits):
+    """The bit that tells the sign."""
+    return bits.dtype.type(1 << 8 * bits.itemsize - 1)
