@@ -19,7 +19,7 @@ def load_image(path, size, white=None, fit="stretch"):
     size : int
         Pixels a side of the square.
     white : int, optional
-        The value of white in a 16-bit grey file that does not tell it itself; 65535 by default. `pixels.find_white` finds it for a set.
+        The value of white in a 16-bit file that does not tell it itself; 65535 by default. `pixels.find_white` finds it for a set.
     fit : {"stretch", "letterbox"}
         How an image that is no square becomes one. "stretch" gives up the aspect ratio. "letterbox" keeps it: the image lies in the
         middle, and its edge pixels are repeated to both sides of it.
@@ -35,9 +35,9 @@ def load_image(path, size, white=None, fit="stretch"):
 
     Notes
     -----
-    The image is upright, as a viewer shows it (EXIF orientation). Pillow's bicubic filter resizes in float, so 16-bit grey keeps its
+    The image is upright, as a viewer shows it (EXIF orientation). Pillow's bicubic filter resizes in float, so 16 bits keep their
     depth. The filter widens with the reduction (antialiasing), and what it overshoots is clipped. An alpha channel is dropped, without
-    compositing. Pillow reads colour of 16 bits a channel as 8 bits.
+    compositing.
     """
     picture = decode(path, white)
     if min(picture.size) < SMALLEST_SIDE:

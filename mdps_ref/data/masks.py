@@ -67,7 +67,7 @@ def load_mask(path, size, image_size, shrink=nearest_mask, white=None, fit="stre
     shrink : {nearest_mask, bilinear_mask} or callable
         How to resize the mask.
     white : int, optional
-        The value of white in a 16-bit grey file that does not tell it itself; 65535 by default.
+        The value of white in a 16-bit file that does not tell it itself; 65535 by default.
     fit : {"stretch", "letterbox"}
         As in `load_image`. What lies beside the mask in the square is normal.
     findings : Findings, optional

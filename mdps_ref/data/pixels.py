@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from mdps_ref.data import tiff
+from mdps_ref.data import depth, tiff
 from mdps_ref.data.opening import has_late_notes, opened
 from mdps_ref.errors import InputError
 
@@ -59,7 +59,7 @@ def decode(path, white=None):
     ----------
     path : path-like
     white : int, optional
-        The value of white in a 16-bit grey file that does not tell it itself; 65535 by default.
+        The value of white in a 16-bit file that does not tell it itself; 65535 by default.
 
     Returns
     -------
@@ -71,19 +71,46 @@ def decode(path, white=None):
         If the file cannot be read, or holds values that are not from black to white.
     """
     with opened(path) as image:
-        told = _told_white(image) or (white if _is_16_bit_grey(image) else None) or WHITE_16
+        if _is_16_bit(image) and "transparency" in image.info:
+            raise InputError("has 16 bits and a value that means transparent, which is not read; save it without")
+        told = _told_white(image) or (white if _is_16_bit(image) else None) or WHITE_16
+        if depth.is_deep_colour(image):
+            return _sixteen_bits(path, image, told)
         zero_is_white = _zero_is_white(image)
-        image.load()
+        image = _upright(image)
         if image.mode not in MODES:
             raise InputError(f"has the Pillow mode {image.mode}, which is not supported; save it as grey or RGB")
-        turn = TURNS.get(_orientation(image))
-        image = image.transpose(turn) if turn is not None else image
         if image.mode.startswith(("I", "F")):
             largest = 1 if image.mode == "F" else told
             _check_range(np.asarray(image), largest)
             black, white = (largest, 0) if zero_is_white else (0, largest)
             return Picture((lambda: image if image.mode == "F" else image.convert("F"),), image.size, black, white, None)
         return _eight_bits(image)
+
+
+def _upright(image):
+    """An image, decoded, as a viewer shows it."""
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    return image.transpose(turn) if turn is not None else image
+
+
+def _sixteen_bits(path, image, white):
+    """The Picture of an undecoded image of 16-bit colour, or of 16-bit grey with alpha."""
+    depth.check_deep_colour(image)
+    if depth.is_grey_with_alpha(image):
+        depth.keep_both_bytes(image)
+        high, low, alpha, _ = _upright(image).split()
+        planes = (lambda: depth.joined_bytes(high, low),)
+    else:
+        with opened(path) as again:
+            depth.keep_low_bytes(again)
+            high, low = _upright(image), _upright(again)
+        planes = tuple(lambda name=name: depth.joined_bytes(high.getchannel(name), low.getchannel(name)) for name in "RGB")
+        alpha = high.getchannel("A") if high.mode == "RGBA" else None
+    for plane in planes if white < WHITE_16 else ():
+        _check_range(np.asarray(plane()), white)
+    return Picture(planes, high.size, 0, white, alpha)
 
 
 def _eight_bits(image):
@@ -124,8 +151,29 @@ def image_size(path):
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
+def image_depth(path):
+    """Read how deep an image is from the header of its file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str
+        Such as "8-bit colour", "16-bit grey" or "32-bit float grey".
+
+    Raises
+    ------
+    InputError
+        If the header cannot be read.
+    """
+    with opened(path) as image:
+        return depth.depth_of(image)
+
+
 def find_white(paths):
-    """Find the depth of a set of 16-bit grey images that do not tell it themselves: cameras store 10, 12 or 14 bits in 16.
+    """Find the depth of a set of 16-bit images that do not tell it themselves: cameras store 10, 12 or 14 bits in 16.
 
     Parameters
     ----------
@@ -136,7 +184,7 @@ def find_white(paths):
     -------
     int or None
         1023, 4095 or 16383, if the largest value of the set fits into 10, 12 or 14 bits and not into the next smaller depth (8 bits
-        below 10). None if it does not, or no file is 16-bit grey.
+        below 10). None if it does not, or no file has 16 bits.
     """
     largest = max(map(_largest_untold, paths), default=0)
     smaller = (8, *DEPTHS)
@@ -147,15 +195,13 @@ def find_white(paths):
 
 
 def _largest_untold(path):
-    """The largest value in a 16-bit grey file that does not tell its depth, and 0 for any other."""
+    """The largest value in a 16-bit file that does not tell its depth, and 0 for any other."""
     try:
         with opened(path) as image:
-            if _is_16_bit_grey(image) and not _told_white(image):
-                image.load()
-                return int(np.asarray(image).max())
+            untold = _is_16_bit(image) and not _told_white(image)
+        return max(int(np.asarray(plane()).max()) for plane in decode(path).planes) if untold else 0
     except InputError:
-        pass  # told when the image is read
-    return 0
+        return 0  # told when the image is read
 
 
 def _orientation(image):
@@ -168,17 +214,17 @@ def _orientation(image):
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def _is_16_bit_grey(image):
-    """True for unsigned grey of 16 bits. Older versions of Pillow read such a PNG as mode I."""
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+def _is_16_bit(image):
+    """True for unsigned values of 16 bits. Older versions of Pillow read such a PNG of grey as mode I."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG") or depth.is_deep_colour(image)
 
 
 def _told_white(image):
-    """The value of white that a grey TIFF tells by its tags; None if it tells none.
+    """The value of white that a TIFF of 16 bits or more tells by its tags; None if it tells none.
 
     The tag MaxSampleValue counts where it is the largest value of a depth. Some programs write the largest value of the picture there.
     """
-    if image.format != "TIFF" or not image.mode.startswith("I"):
+    if image.format != "TIFF" or not (image.mode.startswith("I") or depth.is_deep_colour(image)):
         return None
     bits, signed, largest = (_first(image.tag_v2.get(tag)) for tag in (tiff.BITS, tiff.SAMPLE_FORMAT, tiff.LARGEST))
     if bits and bits < 16:

@@ -1,5 +1,6 @@
 """The images of a run: read from their folders, kept decoded on the disk, and checked where they come in from Python."""
 
+import collections
 import dataclasses
 import pathlib
 
@@ -10,7 +11,7 @@ from mdps_ref.data.findings import Findings
 from mdps_ref.data.folders import read_category, split_held_out
 from mdps_ref.data.images import centre_crop, load_image
 from mdps_ref.data.masks import load_mask
-from mdps_ref.data.pixels import find_white, image_size
+from mdps_ref.data.pixels import find_white, image_depth, image_size
 from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
 from mdps_ref.job.progress import progress, say
@@ -79,9 +80,11 @@ class RunImages:
     findings : Findings
         What was set aside, or read by a rule that the user should know.
     white : int or None
-        The value of white in 16-bit grey files that do not tell it, if the training images show that it is below 65535.
+        The value of white in 16-bit files that do not tell it, if the training images show that it is below 65535.
     sizes : set of (int, int)
         Widths and heights of the image files, in pixels.
+    depths : Counter
+        The number of image files of each depth, such as "8-bit colour".
     tests_training : bool
         Whether the test images were taken away from the training images, because there were no others.
     """
@@ -95,6 +98,7 @@ class RunImages:
     findings: Findings
     white: int | None
     sizes: set
+    depths: collections.Counter
     tests_training: bool
 
     @property
@@ -157,13 +161,14 @@ def told(images, config):
     counts = f"{len(images.train)} to train on, {len(images.held_out)} held out, {len(images.items)} to test ({defective} with a defect)"
     size = f"{config.image_size} x {config.image_size} pixels" + (", letterboxed" if config.fit == "letterbox" else "")
     taken = f"no test images, so the test is on {len(images.items)} of the good images in train, chosen by the seed and not trained on"
-    depth = [f"16-bit grey: white is {images.white}, as the training images show"] if images.white else []
+    white = [f"16-bit images: white is {images.white}, as the training images show"] if images.white else []
+    depths = [depth if len(images.depths) == 1 else f"{count} of {depth}" for depth, count in sorted(images.depths.items())]
     own = [f"{width} x {height}" for width, height in sorted(images.sizes, key=lambda size: (size[0] * size[1], size))]
     own = own[0] if len(own) == 1 else f"{len(own)} sizes from {own[0]} to {own[-1]}"
     return [
-        f"images: {counts}, of {own} pixels, resized to {size}",
+        f"images: {counts}, of {own} pixels, resized to {size}; depth: {', '.join(depths)}",
         *([taken] if images.tests_training else []),
-        *depth,
+        *white,
         *images.findings.lines(),
     ]
 
@@ -174,11 +179,13 @@ def _decoded(category, config, work, findings):
     white, side = find_white([item.path for item in (*train_items, *held_out_items)]), judged_side(config, category.layout)
     train, held_out, test = (StoredImages(work / name, config.image_size) for name in ("train", "held_out", "test"))
     truths, items, sizes = StoredMasks(work / "masks", side), [], set()
+    depths = collections.Counter()
 
     def image(item):
         check_name(item.path)
         pixels = load_image(item.path, config.image_size, white, config.fit)[None]
         sizes.add(image_size(item.path))
+        depths[image_depth(item.path)] += 1
         return pixels
 
     def image_and_mask(item):
@@ -195,7 +202,7 @@ def _decoded(category, config, work, findings):
     for part, label in ((train, "training image"), (held_out, "held-out image"), (test, "test image")):
         if not len(part):
             raise InputError(f"{category.root}: no {label} could be read; replace the broken ones")
-    return RunImages(train, held_out, test, tuple(items), truths, side, findings, white, sizes, not category.test)
+    return RunImages(train, held_out, test, tuple(items), truths, side, findings, white, sizes, depths, not category.test)
 
 
 def _split(category, config):

@@ -1,6 +1,7 @@
 """Images read from tiny files of every kind, against values in closed form."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -222,6 +223,15 @@ def test_the_depth_of_a_set_is_that_of_its_largest_value(tmp_path, largest, whit
     np.testing.assert_allclose(images.load_image(paths[1], 8, white=white), expected, atol=1e-6)
     for path, unit in ((paths[2], 200 / 255), (write_image(tmp_path / "32.tif", np.full((8, 8), 999, np.int32)), 999 / 65535)):
         np.testing.assert_allclose(images.load_image(path, 8, white=white), 2 * unit - 1, atol=1e-6)
+
+
+def test_the_depth_of_a_set_of_16_bit_colour(tmp_path):
+    rows = b"".join(b"\0" + np.full(24, 1000 + row, ">u2").tobytes() for row in range(8))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    (tmp_path / "colour.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    assert pixels.find_white([tmp_path / "colour.png"]) == 1023
+    np.testing.assert_allclose(images.load_image(tmp_path / "colour.png", 8, white=1023)[7], 2 * 1007 / 1023 - 1, atol=1e-6)
 
 
 def test_a_value_above_the_white_of_its_set(tmp_path, fails_with):

@@ -51,6 +51,23 @@ def png(width=SIDE, height=SIDE, depth=8, colour=0, rows=None, before=(), after=
     )
 
 
+COLOURS = np.random.default_rng(1).integers(0, 65536, (SIDE, SIDE, 4), np.uint16)
+
+
+def colour_tiff(samples=3, order="<", values=COLOURS, deflate=False, **changed):
+    """A TIFF file of 16-bit colour; the bits of each sample stand behind its pixels."""
+    content = values[:, :, :samples].astype(order + "u2")
+    tags = {"t262": 2, "t277": samples, "t338": (3, 2) if samples == 4 else None} | changed
+    end = len(tiff(content, order, deflate, t258=(4, samples, 0), **tags))
+    return tiff(content, order, deflate, t258=(4, samples, end), **tags) + struct.pack(f"{order}{samples}I", *[16] * samples)
+
+
+def colour_png(samples, colour, **more):
+    """A PNG file of 16 bits a channel."""
+    rows = b"".join(b"\0" + row.tobytes() for row in COLOURS[:, :, :samples].astype(">u2"))
+    return png(depth=16, colour=colour, rows=rows, **more)
+
+
 def saved(image, form, **options):
     """The bytes of an image file that Pillow writes."""
     out = io.BytesIO()
@@ -139,6 +156,7 @@ RIGHT = {  # file: bytes or a maker, and the value between black 0 and white 1
     "two directories in a ring.tif": (tiff(then=8), 0.2),
     "with a thumbnail.tif": (lambda p: p.write_bytes(tiff(then=(end := len(tiff()))) + tiff(t254=(4, 1))[8:]) and end, 0.2),
     "no such tag type.tif": (tiff(t700=(99, 10**9, 0)), 0.2),
+    "10 bits of colour in 16.tif": (colour_tiff(values=np.full_like(COLOURS, 341), t281=1023), 1 / 3),
     "16-bit colour.png": (png(depth=16, colour=2, rows=(b"\0" + b"\x33" * 72) * SIDE), 0.2),
     "16-bit grey with alpha.png": (png(depth=16, colour=4, rows=(b"\0" + b"\x33" * 48) * SIDE), 0.2),
     "2 bits.png": (png(depth=2, rows=(b"\0" + b"\x55" * 3) * SIDE), 1 / 3),
@@ -180,6 +198,13 @@ WRONG = {  # file: bytes or a maker, and a part of the message
     "10 bits packed.tif": (tiff(t258=10), "bits 10"),
     "zero is white, 16 bits, big-endian.tif": (tiff(COUNTS.astype(">u2"), ">", t262=0), "bits 16, photometric 0"),
     "lab.tif": (lambda p: Image.new("LAB", (SIDE, SIDE)).save(p), "LAB"),
+    "16-bit colour in planes.tif": (colour_tiff(t284=2), "separate planes"),
+    "16-bit CMYK.tif": (colour_tiff(4, t262=5, t338=None), "16-bit colour of the kind CMYK"),
+    "16-bit colour that alpha was multiplied with.tif": (colour_tiff(4, t338=1), "16-bit colour of the kind RGBa"),
+    "16-bit colour above its own white.tif": (colour_tiff(t281=1023), "expected 0 to 1023"),
+    "16-bit colour, one transparent.png": (colour_png(3, 2, before=[(b"tRNS", bytes(6))]), "means transparent"),
+    "16-bit grey, one transparent.png": (colour_png(1, 0, before=[(b"tRNS", bytes(2))]), "means transparent"),
+    "large 16-bit colour.png": (png(6000, 6000, depth=16, colour=2, rows=b""), "36000000 pixels, more than 32000000"),
     "two pages.tif": (tiff(then=len(tiff())) + tiff()[8:], "holds 2 pages"),
     "thumbnail first.tif": (lambda p: p.write_bytes(tiff(t254=(4, 1), then=len(tiff(t254=(4, 1)))) + tiff()[8:]), "holds 2 pages"),
     "two frames.png": (saved(RGB, "PNG", save_all=True, append_images=TWO), "holds 2 frames"),
@@ -282,6 +307,57 @@ def test_one_short_line(answers, name):
 def test_the_peak_of_all_is_below_a_gibibyte(answers):
     assert answers["peak"] < 1
     assert len(answers) > 100
+
+
+DEEP = {  # content, depth, samples that are colour, whether there is alpha
+    "rgb.png": (colour_png(3, 2), "16-bit colour", 3, False),
+    "rgba.png": (colour_png(4, 6), "16-bit colour", 3, True),
+    "grey with alpha.png": (colour_png(2, 4), "16-bit grey", 1, True),
+    "rgb.tif": (colour_tiff(), "16-bit colour", 3, False),
+    "rgba.tif": (colour_tiff(4), "16-bit colour", 3, True),
+    "rgb and another sample.tif": (colour_tiff(4, t338=(3, 0)), "16-bit colour", 3, False),
+    "rgb, big-endian.tif": (colour_tiff(order=">"), "16-bit colour", 3, False),
+    "rgb, deflated.tif": (colour_tiff(deflate=True), "16-bit colour", 3, False),
+    "rgba, deflated.tif": (colour_tiff(4, deflate=True), "16-bit colour", 3, True),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", DEEP)
+def test_every_bit_of_16_bit_colour_is_read(name, turned, tmp_path, monkeypatch):
+    content, depth, samples, has_alpha = DEEP[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    monkeypatch.setattr(pixels, "_orientation", lambda image: 6 if turned else 1)
+    picture, expected = pixels.decode(path), np.rot90(COLOURS, -turned)
+    np.testing.assert_array_equal(np.stack([plane() for plane in picture.planes], axis=-1), expected[:, :, :samples])
+    loaded = images.load_image(path, SIDE)[:, :, :samples]
+    np.testing.assert_allclose(loaded, expected[:, :, :samples] / 65535 * 2 - 1, atol=1e-6)
+    assert pixels.image_depth(path) == depth and (picture.alpha is not None) == has_alpha
+    if has_alpha:
+        np.testing.assert_array_equal(picture.alpha, expected[:, :, samples] >> 8)
+
+
+DEPTHS = {
+    "1.png": (png(depth=1, rows=(b"\0" + b"\x55" * 2) * SIDE), "1-bit grey"),
+    "2.png": (png(depth=2, rows=(b"\0" + b"\x55" * 3) * SIDE), "2-bit grey"),
+    "8.png": (png(), "8-bit grey"),
+    "8.webp": (saved(RGB, "WEBP"), "8-bit colour"),
+    "8.jpg": (jpeg(), "8-bit grey"),
+    "8.bmp": (saved(RGB, "BMP"), "8-bit colour"),
+    "palette.png": (saved(Image.fromarray(FLAT).quantize(2), "PNG", bits=8), "8-bit colour"),
+    "16.png": (colour_png(1, 0), "16-bit grey"),
+    "12.tif": (tiff(np.full((SIDE, 18), 0x55, np.uint8), t258=12), "12-bit grey"),
+    "16.tif": (tiff(COUNTS), "16-bit grey"),
+    "32.tif": (tiff(WIDE, t339=2), "32-bit grey"),
+    "float.tif": (tiff(FLOATS, t339=3), "32-bit float grey"),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_the_depth_is_told_as_the_file_has_it(name, tmp_path):
+    (tmp_path / name).write_bytes(DEPTHS[name][0])
+    assert pixels.image_depth(tmp_path / name) == DEPTHS[name][1]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
