@@ -20,7 +20,7 @@ from mdps_ref.job.detector import Detector, detector_file
 from mdps_ref.job.image_digests import ImageDigests
 from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import folder_for_scores, read_json, write_json
-from mdps_ref.job.scoring_session import RowFile, RowStream, keep_map, one_after_another, score_files
+from mdps_ref.job.scoring_session import RowFile, RowStream, check_none_left_out, keep_map, one_after_another, score_files
 from mdps_ref.kernels import fast
 from mdps_ref.report.overlay import overlay
 
@@ -97,7 +97,8 @@ def _engine(args):
 
 def _to_stream(args, detector, images, score_batches):
     """Write rows to standard output."""
-    counts, _ = _count(args, score_files(detector, images, RowStream(sys.stdout, args.json), score_batches=score_batches))
+    rows = score_files(detector, images, RowStream(sys.stdout, args.json), score_batches=score_batches, strict=args.strict)
+    counts, _ = _count(rows)
     say(_summary(counts, detector, "standard output"))
     return counts
 
@@ -111,9 +112,12 @@ def _to_folder(args, detector, images, score_batches):
         digests = ImageDigests(out / "digests")
         earlier = table.resume(images_at_once(detector.config), [image.name for image in images], len(digests))
         digests.resume(images[: len(earlier)])
+        if args.strict:
+            check_none_left_out(earlier, "leave --strict out to go on, or score into another --out")
         args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.score", *_again(args)])
-        rows = score_files(detector, images, table, _keep(out, detector, args.overlays), len(earlier), score_batches, digests.note)
-        counts, reason = _count(args, itertools.chain(earlier, rows))
+        keep = _keep(out, detector, args.overlays)
+        rows = score_files(detector, images, table, keep, len(earlier), score_batches, digests.note, args.strict)
+        counts, reason = _count(itertools.chain(earlier, rows))
         place, already = table.path, f" ({len(earlier)} of them were there already)" if earlier else ""
         if not counts["scored"]:
             place, already = f"nothing is left in {out}; {reason}", ""
@@ -153,7 +157,7 @@ def listed(args):
     return images
 
 
-def _count(args, rows):
+def _count(rows):
     """Count the rows that are scored, flagged, unsure and left out, and say which are left out. Return the first reason, too."""
     counts, first = {"scored": 0, "flagged": 0, "unsure": 0, "left out": 0}, ""
     for row in rows:
@@ -161,8 +165,6 @@ def _count(args, rows):
             reason = f"{shown(row.path)}: {row.left_out}"
             first = first or reason
             say(f"left out: {reason}")
-            if args.strict:
-                raise InputError(f"--strict: {reason}")
         counts["scored"] += not row.left_out
         counts["left out"] += bool(row.left_out)
         counts["flagged"] += bool(row.flagged)

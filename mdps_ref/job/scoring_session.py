@@ -162,7 +162,7 @@ class RowFile:
             handle.write(lines_of(rows, self._as_json).encode())
 
 
-def score_files(detector, images, table, keep=None, done=0, score_batches=None, note=lambda images: None):
+def score_files(detector, images, table, keep=None, done=0, score_batches=None, note=lambda images: None, strict=False):
     """Score images from files.
 
     Parameters
@@ -180,6 +180,8 @@ def score_files(detector, images, table, keep=None, done=0, score_batches=None, 
         Takes the place of `one_after_another`, for example `cluster.on_cluster`.
     note : callable
         note(images) is called with the images of a batch before their rows are written.
+    strict : bool
+        Stop at the first image that cannot be scored, before anything of its batch is kept. So once it is mended, its batch is scored.
 
     Yields
     ------
@@ -189,7 +191,7 @@ def score_files(detector, images, table, keep=None, done=0, score_batches=None, 
     Raises
     ------
     InputError
-        If a file cannot be written.
+        If a file cannot be written, or an image cannot be scored and `strict` is set.
     Interrupted
         If a signal asked to stop; the batches that were finished are in the table.
     """
@@ -198,6 +200,8 @@ def score_files(detector, images, table, keep=None, done=0, score_batches=None, 
     scored = (score_batches or one_after_another)(detector, batches, keep is not None)
     with progress(len(images), "image", "scoring", done) as bar:
         for batch, (rows, maps) in zip(batches, scored, strict=True):
+            if strict:
+                check_none_left_out(rows, "mend it, and go on with --resume")
             for image, anomaly in zip(batch, maps, strict=True):
                 if anomaly is not None:
                     keep(image, anomaly)
@@ -206,6 +210,13 @@ def score_files(detector, images, table, keep=None, done=0, score_batches=None, 
             yield from rows
             bar.update(len(rows))
             stop_if_asked()
+
+
+def check_none_left_out(rows, remedy):
+    """Raise InputError if an image was left out; the message names it and ends with the remedy."""
+    for row in rows:
+        if row.left_out:
+            raise InputError(f"--strict: {shown(row.path)}: {row.left_out}; {remedy}")
 
 
 def one_after_another(detector, batches, with_maps):

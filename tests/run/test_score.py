@@ -224,6 +224,36 @@ def test_a_cluster_without_dask_is_one_line_with_the_remedy(done, photographs, t
     assert told.count("\n") == 1 and "Dask" in told and ".[cluster]" in told and not (tmp_path / "out").exists()
 
 
+def test_with_strict_nothing_of_a_broken_image_is_written_and_it_is_scored_once_mended(done, photographs, tmp_path, contents, capsys):
+    """16 chains at once are 8 images of 2 samples, so the broken one, of the second batch, leaves the first."""
+    (photographs / "notes.txt").unlink()
+    next(photographs.glob("nnn*.png")).unlink()
+    for number in range(8):
+        shutil.copy(photographs / "good/000.png", photographs / f"aa{number}.png")
+    whole = (photographs / "good/000.png").read_bytes()
+    arguments = [str(done), str(photographs), "--strict", "--out"]
+    assert score.main([*arguments, str(tmp_path / "out")]) == 2
+    assert "dent/000.png" in (told := capsys.readouterr().err.splitlines()[-1]) and "--resume" in told
+    before = contents(tmp_path / "out")
+    assert len(rows_of(before["scores.csv"])) == 8 and not [name for name in before if "dent" in name]
+    (photographs / "dent/000.png").write_bytes(whole)
+    assert score.main([*arguments, str(tmp_path / "out"), "--resume"]) == 0
+    assert score.main([*arguments, str(tmp_path / "afresh")]) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "afresh")
+    cut(photographs / "dent/000.png")
+    capsys.readouterr()
+    assert score.main([*arguments, "-", "--quiet"]) == 2
+    assert len(rows_of(capsys.readouterr().out.encode())) == 8
+
+
+def test_strict_does_not_go_on_from_a_table_that_left_an_image_out(done, photographs, scored, tmp_path, contents, capsys):
+    before = scored("out")
+    (photographs / "notes.txt").unlink()
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume", "--strict"]) == 2
+    assert "dent/000.png" in (told := capsys.readouterr().err.splitlines()[-1]) and "another --out" in told
+    assert contents(tmp_path / "out") == before
+
+
 def replaced(name):
     return lambda photographs: shutil.copy(photographs / "good/001.tiff", photographs / name)
 
