@@ -10,12 +10,14 @@ from collections.abc import Callable
 import numpy as np
 
 from mdps_ref.backend import to_device, to_host
+from mdps_ref.data.files import digest
 from mdps_ref.errors import InputError
 from mdps_ref.job.config import Config, checked
 from mdps_ref.job.detect import calibrate, guided_and_mdps, make_model
 from mdps_ref.job.images import check_images
 from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
+from mdps_ref.scoring.features import file_of_weights
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.metrics import exceeds, threshold_at_rate
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
@@ -67,7 +69,7 @@ class Detector:
     features : callable, optional
         Your own extractor, features(images) -> list of arrays (N, h, w, C), instead of the one that `config` names.
     white : int, optional
-        The value of white in 16-bit grey files that do not tell it, see `data.images.load_image`.
+        The value of white in 16-bit files that do not tell it, see `data.images.load_image`.
 
     Examples
     --------
@@ -145,6 +147,8 @@ class Detector:
     def save(self, path, calibrated_on):
         """Write the detector into one file, which `Detector.load` reads. The file holds no code.
 
+        The weights of an ImageNet network, 17 to 500 MB, are not in it: it holds their SHA-256, which `load` compares.
+
         Parameters
         ----------
         path : path-like
@@ -163,6 +167,7 @@ class Detector:
             "detector": {name: getattr(self, name) for name in THRESHOLDS},
             "config": dataclasses.asdict(config),
             "calibrated_on": calibrated_on,
+            "extractor": _extractor_digest(config),
             "versions": {name: importlib.metadata.version(name) for name in ("mdps_ref", "numpy")},
         }
         save_checkpoint(path, {"ema": {name: to_host(array) for name, array in self.weights.items()}}, about)
@@ -188,7 +193,8 @@ class Detector:
         Raises
         ------
         InputError
-            If the file is missing, was changed or cut, is no detector, or does not fit together.
+            If the file is missing, was changed or cut, is no detector, or does not fit together; or if the extractor's file of weights is
+            missing, or is not the one that the thresholds were set with.
         """
         path = detector_file(path)
         groups, about = load_checkpoint(path)
@@ -203,6 +209,9 @@ class Detector:
         check_fits(path, groups.get("ema", {}), config, about)
         if feature_weights:
             config = dataclasses.replace(config, feature_weights=str(feature_weights))
+        if _extractor_digest(config) != about.get("extractor"):
+            file = file_of_weights(config.extractor, config.feature_weights)
+            raise InputError(f"{file}: other weights than {path} was calibrated with; give the same ones to --feature-weights")
         return cls({name: to_device(array, xp) for name, array in groups["ema"].items()}, config, **thresholds)
 
 
@@ -219,6 +228,11 @@ def detector_file(path):
     if not path.is_file():
         raise InputError(f"{path}: no such detector; give the detector.npz of a run that has ended, or the run's folder")
     return path
+
+
+def _extractor_digest(config):
+    """The SHA-256 of the extractor's file of weights; None without one."""
+    return digest(file_of_weights(config.extractor, config.feature_weights)) if config.extractor else None
 
 
 THRESHOLDS = ("mask_threshold", "decision_threshold", "white")

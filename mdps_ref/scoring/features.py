@@ -130,9 +130,7 @@ def make_features(name, path, layers, xp, size=None):
     if name not in EXTRACTORS:
         raise InputError(f"unknown features {name!r}; choose one of {', '.join(EXTRACTORS)}")
     layers = [layer.strip() for layer in layers.split(",")] if layers else list(EXTRACTORS[name].layers)
-    path = pathlib.Path(path) if path else usual_file(name)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of weights; {_remedy(name)}, or set feature_weights to its path")
+    path = file_of_weights(name, path)
     weights, known, features = _reader(name)(path, name, layers)
     for layer in layers:
         if layer not in known:
@@ -141,6 +139,31 @@ def make_features(name, path, layers, xp, size=None):
         check_finite(weights)
     weights = {key: to_device(w, xp) for key, w in weights.items()}
     return lambda images: features(weights, images if size is None else enlarged(images, size), layers)
+
+
+def file_of_weights(name, path=""):
+    """Return an extractor's file of weights, which exists.
+
+    Parameters
+    ----------
+    name : str
+        A name in EXTRACTORS.
+    path : path-like
+        "" means the usual file.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        That says how to get it, if it is missing.
+    """
+    path = pathlib.Path(path) if path else usual_file(name)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights; {_remedy(name)}, or give its path to --feature-weights")
+    return path
 
 
 def usual_file(name):

@@ -156,6 +156,20 @@ def test_one_changed_bit_is_found(saved, fails_with):
         Detector.load(saved[1])
 
 
+def test_a_detector_takes_no_other_weights_of_its_extractor(weights, quick_config, tmp_path, fails_with):
+    path, file = tmp_path / "detector.npz", tmp_path / "resnet.pth"
+    file.write_bytes(b"some weights")
+    Detector(weights, quick_config(features="resnet18", feature_weights=str(file)), 0.1, 0.2).save(path, {})
+    assert Detector.load(path).decision_threshold == 0.2
+    moved = file.rename(tmp_path / "moved.pth")
+    with fails_with(file, "no such file", "--feature-weights"):
+        Detector.load(path)
+    assert Detector.load(path, feature_weights=moved).config.feature_weights == str(moved)
+    moved.write_bytes(b"other weights")
+    with fails_with(moved, "other weights", "--feature-weights"):
+        Detector.load(path, feature_weights=moved)
+
+
 def test_with_a_spread_across_the_threshold_an_image_is_unsure(quick_config, some_images):
     scores = Detector(init_unet(quick_config().unet()), quick_config(samples=2, image_score="max", masked=False), None, 0.0).score(
         some_images(3)
