@@ -17,7 +17,7 @@ from mdps_ref.job.choices import listing
 from mdps_ref.job.config import CHOICES, Config, make_config
 from mdps_ref.job.pipeline import end_run, run_job
 from mdps_ref.job.progress import stage
-from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, write_config
+from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, remove_results, write_config
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
 from mdps_ref.released.presets import check_preset, preset_settings
@@ -136,13 +136,21 @@ def run(args):
             [sys.executable, "-m", "mdps_ref.run", "--resume", "--out", str(folder.absolute()), *given_running_flags(args)]
         )
         if args.resume:
-            write_config(folder, config)  # the steps may be more than before
+            go_on_with(folder, config)
         result = run_job(config, folder, xp, args.resume, tune, lambda: print(f"run folder: {folder}", flush=True))
         check_still_there(folder)
         with stage("report", result.seconds):
             write_report(folder, result)
+        check_still_there(folder)
         end_run(folder)
     return result, folder
+
+
+def go_on_with(folder, config):
+    """Write the settings of a resumed run. If it is to train further, its results are removed first: they are those of fewer steps."""
+    if read_settings(folder / "config.json").get("train_steps") != config.train_steps:
+        remove_results(folder)
+    write_config(folder, config)
 
 
 def requested_config(args):

@@ -21,6 +21,7 @@ WORK = "work"  # decoded images and what the chains gave so far; removed when th
 LOCK = "lock"
 LONGEST_NAME = 255  # bytes, on the usual file systems
 LEFTOVERS = {WORK, LOCK, "data.json"}  # of a run that ended before it had read its images
+RESULTS = ("scores.csv", "metrics.json", "detector.npz", "report.html", "maps", "figures")  # what follows from the trained weights
 
 
 @contextlib.contextmanager
@@ -96,8 +97,10 @@ def _refuse_a_file(folder):
 
 
 def check_still_there(folder):
-    """Raise InputError if the folder was removed while the run worked."""
-    if not folder.is_dir():
+    """Raise InputError if the folder, which this process has claimed, was removed while it worked. What was written since is removed."""
+    if not (folder / LOCK).is_file():
+        remove_results(folder)
+        _remove_leftovers(folder)
         raise InputError(f"{folder}: was removed while the run worked; start it again")
 
 
@@ -151,6 +154,17 @@ def _remove_leftovers(folder):
     shutil.rmtree(folder / WORK, ignore_errors=True)
     with contextlib.suppress(OSError):
         (folder / "data.json").unlink(missing_ok=True)
+
+
+def remove_results(folder):
+    """Remove what a run found with its trained weights, before it trains them further."""
+    for name in RESULTS:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def write_config(folder, config):

@@ -132,6 +132,7 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
     assert [found["count"] for kind, found in metrics["set_aside"].items() if "set aside" in kind] == [2]
     assert len(read_scores(tmp_path / "out")) == sum(metrics["over"][name] for name in ("good_images", "defective_images")) == 4
     assert "images: 2 to train on, 1 held out, 4 to test (2 with a defect), of 6 sizes from 21 x 12 to 33 x 17 pixels" in told
+    assert "depth: 2 of 16-bit grey, 3 of 8-bit colour, 2 of 8-bit grey\n" in told
     assert told.count("dent/000.png") == 2 and "2 images that could not be read" in told
 
 
@@ -189,15 +190,15 @@ def test_about_a_tenth_of_good_images_is_tested_chosen_by_the_seed(tmp_path, qui
     assert chosen[0] == chosen[1] != chosen[2]
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_a_folder_removed_in_the_midst_is_told_and_not_made_again(stage, call, tmp_path, monkeypatch, capsys):
-    out, do = tmp_path / "out", getattr(pipeline, stage)
+@pytest.mark.parametrize("place_of, stage", [(pipeline, "train"), (pipeline, "evaluate"), (pipeline, "write_maps"), (run, "write_report")])
+def test_a_folder_removed_in_the_midst_is_told_and_not_made_again(place_of, stage, call, tmp_path, monkeypatch, capsys):
+    out, do = tmp_path / "out", getattr(place_of, stage)
 
     def after_removal(*args):
         shutil.rmtree(out)
         return do(*args)
 
-    monkeypatch.setattr(pipeline, stage, after_removal)
+    monkeypatch.setattr(place_of, stage, after_removal)
     assert call("--out", out) == 2
     assert str(out) in capsys.readouterr().err.splitlines()[-1] and not out.exists()
 
@@ -381,6 +382,23 @@ def test_a_run_that_has_ended_can_be_resumed_and_stays_as_it_was(done, tmp_path,
     monkeypatch.setattr("mdps_ref.job.train.train_step", None)
     assert run.main(["--out", str(tmp_path / "out"), "--resume", "--seed", "0", "--image-size", "16"]) == 0
     assert contents(tmp_path / "out") == contents(done)
+
+
+def test_a_run_that_is_trained_further_keeps_no_result_of_fewer_steps(done, call, tmp_path, no_report, results, monkeypatch):
+    shutil.copytree(done, tmp_path / "out")
+    more = ["--out", str(tmp_path / "out"), "--resume", "--train-steps", "5"]
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "train", interrupted)
+        assert run.main(more) == 130
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"config.json", "data.json", "checkpoint.npz", "train.csv", "work"}
+    assert run.main(more) == 0
+    assert call("--out", tmp_path / "afresh", "--train-steps", 5) == 0
+    assert results(tmp_path / "out") == results(tmp_path / "afresh")
 
 
 def test_without_arguments_a_synthetic_set_is_drawn_and_judged(small_synthetic, contents, capsys):
