@@ -63,7 +63,7 @@ def keep_low_bytes(image):
 
 
 def keep_both_bytes(image):
-    """Make an undecoded image of 16-bit grey with alpha keep a pixel's four bytes: the high and the low one of grey, then those of alpha."""
+    """Make an undecoded image of 16-bit grey with alpha keep all bytes of a pixel: grey's high and low one, then those of alpha."""
     _unpack_as(image, "RGBA")
 
 
