@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 
@@ -10,6 +11,7 @@ from mdps_ref.job.interrupt import Interrupted, stopping_at_the_next_step
 from mdps_ref.job.progress import speaking
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns, as it is imported, of a home that cannot be written
 
 
 def add_running_flags(group):

@@ -34,12 +34,12 @@ def entries(folder):
     """
     try:
         found = sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []
+        found = [path for path in found if not path.name.startswith(".") and path.name.lower() not in _LITTER]
+        return [path for path in found if path.is_dir()], [path for path in found if not path.is_dir()]
     except OSError as error:
         raise InputError(
             f"{shown(folder)}: could not be read ({(error.strerror or str(error)).lower()}); give a folder that can be"
         ) from error
-    found = [path for path in found if not path.name.startswith(".") and path.name.lower() not in _LITTER]
-    return [path for path in found if path.is_dir()], [path for path in found if not path.is_dir()]
 
 
 def is_image_name(path):

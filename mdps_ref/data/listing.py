@@ -91,14 +91,14 @@ def _below(top, findings):
             findings.add("folder that a link leads to again, read once", folder)
             continue
         seen.add((about.st_dev, about.st_ino))
-        if folder != top and any((folder / name).is_file() for name in TABLES):
+        folders, files = entries(folder)
+        if folder != top and any(path.name in TABLES for path in files):
             findings.add("folder of scores and their maps, not read", folder)
             continue
         if is_category(folder):
             findings.add("folder of a category, of which the test images alone are read", folder)
             waiting += [folder / "test"] if (folder / "test").is_dir() else []
             continue
-        folders, files = entries(folder)
         waiting += folders
         for path in files:
             if is_image_name(path):

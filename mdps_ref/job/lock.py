@@ -38,7 +38,7 @@ def held_lock(path, taken):
         handle = open(path, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputError(
-            f"{path}: could not be written ({(error.strerror or str(error)).lower()}); give another folder to --out"
+            f"{path}: could not be written ({(error.strerror or str(error)).lower()}); make its folder writable, or give another to --out"
         ) from error
     with handle:
         try:

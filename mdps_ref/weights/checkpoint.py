@@ -77,6 +77,8 @@ def load_checkpoint(path):
         with open(path, "rb") as handle:
             _check_sum(handle)
             return _read(StoredZip(handle, comment=DIGITS))
+    except PermissionError as error:
+        raise InputError(f"{path}: could not be read ({error.strerror.lower()}); give a file that can be") from error
     except Exception as error:  # the readers of zip and JSON raise many types of error for a damaged file
         reason = shown(error, 150) or type(error).__name__
         raise InputError(f"{path}: not a whole checkpoint of mdps_ref ({reason}); give the checkpoint.npz of a run folder") from error

@@ -1,6 +1,8 @@
 """What is found in folders, what is set aside and noted, and one message for folders that are not as expected."""
 
+import errno
 import os
+import pathlib
 
 import pytest
 from helpers import write_image
@@ -181,3 +183,22 @@ def test_what_cannot_be_listed(tmp_path, fails_with):
     for given in ("empty", "empty/fifo.png"):
         with fails_with("fifo.png", "FIFO, socket or device"):
             names([tmp_path / given])
+
+
+def test_a_folder_below_that_may_not_be_read_is_named(tmp_path, fails_with, monkeypatch):
+    """Root may read every folder, so the system's answer is played."""
+    write_image(tmp_path / "a.png")
+    write_image(tmp_path / "closed/b.png")
+
+    def guarded(do, folder_of):
+        def asked(path):
+            if folder_of(path).name == "closed":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return do(path)
+
+        return asked
+
+    for name, folder_of in (("iterdir", lambda path: path), ("is_file", lambda path: path.parent)):
+        monkeypatch.setattr(pathlib.Path, name, guarded(getattr(pathlib.Path, name), folder_of))
+    with fails_with(f"{tmp_path / 'closed'}: could not be read", "permission denied"):
+        listing.list_images([tmp_path])

@@ -196,23 +196,23 @@ def test_the_calibrated_threshold_leaves_the_share_of_held_out_pixels_suspected(
 
 
 @pytest.mark.parametrize("rules", ["paper", "released"])
-def test_the_masks_threshold_reads_a_few_maps_at_a_time(rules, chains, make_model, images, quick_config, monkeypatch):
-    read = []
+def test_the_masks_threshold_reads_a_few_maps_at_a_time(rules, make_model, images, quick_config, monkeypatch):
+    read, config = [], quick_config(rules=rules)
 
     class Watched(InMemory):
         def anomaly(self, part):
             read.append(part.stop - part.start)
             return super().anomaly(part)
 
-    config, model = quick_config(rules=rules), make_model(quick_config(rules=rules))
-    guided = chains(config, "guided").anomaly.astype(float)
     monkeypatch.setattr(job_maps, "AT_ONCE", 2)
     if rules == "paper":
-        found = detect.calibrate(model, images, config, keep=Watched)[0]
+        guided = detect.detect(make_model(config), images, config, 0.1).guided.anomaly.astype(float)
+        found = detect.calibrate(make_model(config), images, config, keep=Watched)[0]
         assert found == np.quantile(guided, 1 - config.mask_share, method="higher")
     else:
-        found = detect.detect(model, images, config, keep=Watched).mask_threshold
-        assert found == pytest.approx(guided.min() + config.mask_lambda * np.ptp(guided))
+        found = detect.detect(make_model(config), images, config, keep=Watched)
+        guided = found.guided.anomaly.astype(float)
+        assert found.mask_threshold == pytest.approx(guided.min() + config.mask_lambda * np.ptp(guided))
     assert read[:3] == [2, 2, 1]
 
 

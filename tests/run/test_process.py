@@ -83,6 +83,11 @@ def test_neither_home_nor_hash_seed_nor_a_users_style_of_figures_changes_a_byte(
     assert results(contents, tmp_path / "out") == results(contents, done)
 
 
+def test_a_home_that_cannot_be_written_is_no_word_of_matplotlibs(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"} | {"HOME": "/dev/null"}
+    assert ended(["mdps_ref.score", "--help"], cwd=tmp_path, env=env)[::2] == (0, b"")
+
+
 @pytest.mark.parametrize("most", [0, 3_000, 40_000, 200_000])
 def test_a_full_disk_is_one_line_and_status_2(most, arguments, tmp_path):
     """A limit on the size of a file takes the place of a full disk: config.json, decoded images, a checkpoint, and figures meet it."""

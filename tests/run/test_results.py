@@ -384,8 +384,8 @@ def test_a_run_that_has_ended_can_be_resumed_and_stays_as_it_was(done, tmp_path,
     assert contents(tmp_path / "out") == contents(done)
 
 
-def test_a_run_that_is_trained_further_keeps_no_result_of_fewer_steps(done, call, tmp_path, no_report, results, monkeypatch):
-    shutil.copytree(done, tmp_path / "out")
+def test_a_run_that_is_trained_further_keeps_no_result_of_fewer_steps(call, tmp_path, no_report, results, monkeypatch):
+    assert call("--out", tmp_path / "out", "--features", "unet") == 0
     more = ["--out", str(tmp_path / "out"), "--resume", "--train-steps", "5"]
 
     def interrupted(*args):
@@ -397,7 +397,7 @@ def test_a_run_that_is_trained_further_keeps_no_result_of_fewer_steps(done, call
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert left == {"config.json", "data.json", "checkpoint.npz", "train.csv", "work"}
     assert run.main(more) == 0
-    assert call("--out", tmp_path / "afresh", "--train-steps", 5) == 0
+    assert call("--out", tmp_path / "afresh", "--features", "unet", "--train-steps", 5) == 0
     assert results(tmp_path / "out") == results(tmp_path / "afresh")
 
 
