@@ -22,10 +22,20 @@ def add_running_flags(group):
     how_much.add_argument("--verbose", dest="level", action="store_const", const="verbose", help="the time of each stage, too")
 
 
+def add_cluster_flag(group):
+    """Add the flag --cluster to a group of a parser."""
+    group.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="share the images among the workers of a Dask cluster: its scheduler, tcp://HOST:8786, or local for a process on each core. "
+        "There --threads is for one worker (default: 1)",
+    )
+
+
 def given_running_flags(args):
-    """Return --threads and --backend as they were given: another choice would round sums otherwise."""
-    threads = ["--threads", str(args.threads)] if args.threads else []
-    return threads + ([] if args.backend == "auto" else ["--backend", args.backend])
+    """Return --threads, --backend and --cluster as they were given: other threads or another backend would round sums otherwise."""
+    given = {"--threads": args.threads, "--backend": None if args.backend == "auto" else args.backend, "--cluster": args.cluster}
+    return [str(part) for flag, value in given.items() if value for part in (flag, value)]
 
 
 def positive(text):

@@ -1,6 +1,8 @@
 """The main job, `python -m mdps_ref.run`: images in; a run folder with maps, scores, metrics and a report out."""
 
 import argparse
+import contextlib
+import functools
 import pathlib
 import shlex
 import sys
@@ -8,7 +10,7 @@ import sys
 import numpy as np
 
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.command import add_running_flags, command_line, given_running_flags
+from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
 from mdps_ref.data.folders import GOOD
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError
@@ -110,6 +112,7 @@ def parser():
     )
     running.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
     running.add_argument("--list", action="store_true", help="list presets, networks, extractors and settings with their defaults, and end")
+    add_cluster_flag(running)
     add_running_flags(running)
     return p
 
@@ -131,13 +134,14 @@ def run(args):
     """
     xp = find_backend(args.backend)
     config = requested_config(args)
-    with claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder, fast(args.threads):
+    with _cluster(args) as cluster, claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder:
         args.going_on = shlex.join(
             [sys.executable, "-m", "mdps_ref.run", "--resume", "--out", str(folder.absolute()), *given_running_flags(args)]
         )
         if args.resume:
             go_on_with(folder, config)
-        result = run_job(config, folder, xp, args.resume, tune, lambda: print(f"run folder: {folder}", flush=True))
+        begun = functools.partial(print, f"run folder: {folder}", flush=True)
+        result = run_job(config, folder, xp, args.resume, tune, begun, cluster)
         check_still_there(folder)
         with stage("report", result.seconds):
             write_report(folder, result)
@@ -151,6 +155,21 @@ def go_on_with(folder, config):
     if read_settings(folder / "config.json").get("train_steps") != config.train_steps:
         remove_results(folder)
     write_config(folder, config)
+
+
+@contextlib.contextmanager
+def _cluster(args):
+    """Yield what lets a cluster make the maps, see `run_job`; None without one. Inside the block kernels are fast."""
+    if not args.cluster:
+        with fast(args.threads):
+            yield None
+        return
+    from mdps_ref.job.cluster import connected  # Dask is an extra
+    from mdps_ref.job.cluster_chains import maps_on_cluster
+
+    threads = args.threads or 1
+    with connected(args.cluster, threads) as client, fast(threads, forks=False):
+        yield functools.partial(maps_on_cluster, client, threads=threads, backend=args.backend)
 
 
 def requested_config(args):

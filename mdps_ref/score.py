@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.command import add_running_flags, command_line, given_running_flags
+from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
 from mdps_ref.data.files import digest, whole_file
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.listing import list_images
@@ -58,12 +58,7 @@ def parser():
     )
     p.add_argument("--feature-weights", metavar="FILE", default="", help="the extractor's file of weights (default: where the run had it)")
     p.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
-    p.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="score on a Dask cluster: its scheduler, tcp://HOST:8786, or local for a process on each core. "
-        "There --threads is for one worker (default: 1)",
-    )
+    add_cluster_flag(p)
     add_running_flags(p)
     return p
 
@@ -88,7 +83,8 @@ def _engine(args):
         with fast(args.threads):
             yield one_after_another
         return
-    from mdps_ref.job.cluster import connected, on_cluster  # Dask is an extra
+    from mdps_ref.job.cluster import connected  # Dask is an extra
+    from mdps_ref.job.cluster_scoring import on_cluster
 
     threads = args.threads or 1
     with connected(args.cluster, threads) as client:
@@ -191,9 +187,8 @@ def _again(args):
     """Return the arguments that go on with this call, from any folder."""
     detector, out, *images = (str(pathlib.Path(path).absolute()) for path in (args.detector, args.out, *args.images))
     flags = [f"--{name.replace('_', '-')}" for name in ("overlays", "json", "strict") if getattr(args, name)]
-    given = {"--feature-weights": args.feature_weights and str(pathlib.Path(args.feature_weights).absolute()), "--cluster": args.cluster}
-    values = [part for flag, value in given.items() if value for part in (flag, value)]
-    return [detector, *images, "--out", out, "--resume", *flags, *values, *given_running_flags(args)]
+    weights = ["--feature-weights", str(pathlib.Path(args.feature_weights).absolute())] if args.feature_weights else []
+    return [detector, *images, "--out", out, "--resume", *flags, *weights, *given_running_flags(args)]
 
 
 def _summary(counts, detector, place):

@@ -24,12 +24,31 @@ def images_at_once(config):
     return config.batch_size if config.resolved_rules.share_batches else max(1, CHAINS_AT_ONCE // config.samples)
 
 
-def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory):
+def one_after_another(model, batches, config, chain_name):
+    """Make the Maps of batches of images in this process.
+
+    Parameters
+    ----------
+    model, config, chain_name
+        As for `run_chains`.
+    batches : iterable of (array, (n, H, W, C); array, (n, H, W, 1), or None)
+        The images of each batch, and their mask.
+
+    Yields
+    ------
+    Maps
+        Of each batch, in their order, as `batch_maps` returns them.
+    """
+    for images, mask in batches:
+        yield batch_maps(model, images, config, chain_name, mask)
+
+
+def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, make_maps=one_after_another):
     """Run n chains an image and keep their maps, with a progress bar. Images that an earlier process finished are left out.
 
     Parameters
     ----------
-    model, images, config, keep
+    model, images, config, keep, make_maps
         As for `detect`.
     chain_name : {"reconstruction", "guided", "mdps"}
         Chooses start and strength, and names the random streams.
@@ -47,10 +66,12 @@ def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory):
     """
     at_once, kept = images_at_once(config), keep(chain_name)
     done = min(kept.done, len(images))
+    parts = [slice(start, min(start + at_once, len(images))) for start in range(done, len(images), at_once)]
+    batches = ((images[part], mask_of and mask_of(part)) for part in parts)
+    made = make_maps(model, batches, config, chain_name)
     with progress(len(images), "image", f"{chain_name} chain", done) as shown:
-        for start in range(done, len(images), at_once):
-            part = slice(start, min(start + at_once, len(images)))
-            kept.add(batch_maps(model, images[part], config, chain_name, mask_of and mask_of(part)))
+        for part, maps in zip(parts, made, strict=True):
+            kept.add(maps)
             shown.update(part.stop - part.start)
             stop_if_asked()
     return kept

@@ -6,7 +6,7 @@ from typing import Any
 
 from mdps_ref.backend import array_module
 from mdps_ref.errors import InputError
-from mdps_ref.job.chains import run_chains
+from mdps_ref.job.chains import one_after_another, run_chains
 from mdps_ref.job.images import check_images
 from mdps_ref.job.maps import AnomalyMaps, InMemory
 from mdps_ref.kernels import fast
@@ -83,7 +83,7 @@ def needs_test_maps(config):
     return config.masked and config.mask_threshold is None and config.resolved_rules.threshold_from_test is not None
 
 
-def calibrate(model, good_images, config, threshold=None, keep=InMemory):
+def calibrate(model, good_images, config, threshold=None, keep=InMemory, make_maps=one_after_another):
     """Set the mask's threshold from held-out good images, and score them with MDPS under that mask.
 
     Parameters
@@ -97,6 +97,8 @@ def calibrate(model, good_images, config, threshold=None, keep=InMemory):
         `config.mask_threshold`, and without that a threshold that `config.mask_share` of the good pixels exceed.
     keep : callable
         keep(chain_name) -> what keeps the Maps of a chain, such as InMemory.
+    make_maps : callable
+        As for `detect`.
 
     Returns
     -------
@@ -121,11 +123,11 @@ def calibrate(model, good_images, config, threshold=None, keep=InMemory):
         return mask_threshold(AnomalyMaps(guided, len(good_images)), config.mask_share) if known is None else known
 
     with fast():
-        _, mdps, threshold = guided_and_mdps(model, good_images, config, threshold_of, keep)
+        _, mdps, threshold = guided_and_mdps(model, good_images, config, threshold_of, keep, make_maps)
     return threshold, mdps.result().score
 
 
-def detect(model, images, config, threshold=None, keep=InMemory):
+def detect(model, images, config, threshold=None, keep=InMemory, make_maps=one_after_another):
     """Run the reconstruction chain, the guided chain, and MDPS under the mask.
 
     An image's result depends only on its pixels, the weights and the settings. The released rules add its batch
@@ -141,6 +143,8 @@ def detect(model, images, config, threshold=None, keep=InMemory):
         The mask's threshold, from `calibrate`. Without it, `config.mask_threshold` or the test images must set the threshold.
     keep : callable
         keep(chain_name) -> what keeps the Maps of a chain, such as InMemory.
+    make_maps : callable
+        Takes the place of `chains.one_after_another`, for example `cluster_chains.maps_on_cluster(...)`.
 
     Returns
     -------
@@ -161,18 +165,18 @@ def detect(model, images, config, threshold=None, keep=InMemory):
         return from_test(AnomalyMaps(guided, len(images)), config.mask_lambda) if known is None else known
 
     with fast():
-        reconstruction = run_chains(model, images, config, "reconstruction", keep=keep)
-        guided, mdps, threshold = guided_and_mdps(model, images, config, threshold_of, keep)
+        reconstruction = run_chains(model, images, config, "reconstruction", keep=keep, make_maps=make_maps)
+        guided, mdps, threshold = guided_and_mdps(model, images, config, threshold_of, keep, make_maps)
     results = {id(kept): kept.result() for kept in (reconstruction, guided, mdps)}
     return Detection(*(results[id(kept)] for kept in (reconstruction, guided, mdps)), threshold)
 
 
-def guided_and_mdps(model, images, config, threshold_of, keep=InMemory):
+def guided_and_mdps(model, images, config, threshold_of, keep=InMemory, make_maps=one_after_another):
     """Run the guided chain, make the mask from its maps, and run MDPS under it.
 
     Parameters
     ----------
-    model, images, config, keep
+    model, images, config, keep, make_maps
         As for `detect`.
     threshold_of : callable
         threshold_of(guided) -> float, of what keeps the guided Maps.
@@ -185,9 +189,9 @@ def guided_and_mdps(model, images, config, threshold_of, keep=InMemory):
         None without a mask.
     """
     if not config.masked:
-        mdps = run_chains(model, images, config, "mdps", keep=keep)
+        mdps = run_chains(model, images, config, "mdps", keep=keep, make_maps=make_maps)
         return mdps, mdps, None
-    guided = run_chains(model, images, config, "guided", keep=keep)
+    guided = run_chains(model, images, config, "guided", keep=keep, make_maps=make_maps)
     threshold = threshold_of(guided)
-    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep)
+    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep, make_maps)
     return guided, mdps, threshold

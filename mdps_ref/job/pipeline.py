@@ -12,6 +12,7 @@ from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
 from mdps_ref.job.bundled import BUNDLED, weights_file
 from mdps_ref.job.chain_records import ChainRecords
+from mdps_ref.job.chains import one_after_another
 from mdps_ref.job.config import AUTO
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
 from mdps_ref.job.detector import Detector
@@ -27,7 +28,7 @@ TUNING = "tuning.json"
 PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
 
 
-def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
+def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, cluster=None):
     """Do the main job, and write everything but the report into `folder`.
 
     Parameters
@@ -44,6 +45,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
         `tune` or features "auto".
     begun : callable
         begun() is called once all images are read, so that the folder stays.
+    cluster : callable, optional
+        cluster(weights, config) -> what makes the maps of batches in place of this process, such as `cluster_chains.maps_on_cluster`.
 
     Returns
     -------
@@ -72,7 +75,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None):
             config, trials = tuned(tune, model, weights, config, images.held_out, folder)
         model = make_model(weights, config)
     shown = choose_images(images.defects)
-    detection, held_out_scores = calibrate_and_detect(model, images, config, folder, shown, seconds)
+    make_maps = cluster(weights, config) if cluster else one_after_another
+    detection, held_out_scores = calibrate_and_detect(model, images, config, folder, shown, seconds, make_maps)
     with stage("evaluation", seconds):
         chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}
         labels, areas = [item.is_anomalous for item in images.items], _areas(images.truths)
@@ -137,7 +141,7 @@ def tuned(tune, model, weights, config, good_images, folder):
     return config, chosen["trials"]
 
 
-def calibrate_and_detect(model, images, config, folder, shown, seconds):
+def calibrate_and_detect(model, images, config, folder, shown, seconds, make_maps=one_after_another):
     """Return the Detection of the test images and the scores of the held-out ones.
 
     Calibration goes first, except where the test images set the mask's threshold.
@@ -148,12 +152,12 @@ def calibrate_and_detect(model, images, config, folder, shown, seconds):
     def calibrated(threshold=None):
         with stage("calibration", seconds):
             keep = functools.partial(records, "held_out", count=len(images.held_out))
-            return calibrate(model, images.held_out, config, threshold, keep)
+            return calibrate(model, images.held_out, config, threshold, keep, make_maps)
 
     def detected(threshold=None):
         with stage("detection", seconds):
             keep = functools.partial(records, "test", count=len(images.test), truths=images.truths, shown=shown)
-            return detect(model, images.test, config, threshold, keep)
+            return detect(model, images.test, config, threshold, keep, make_maps)
 
     if needs_test_maps(config):
         detection = detected()

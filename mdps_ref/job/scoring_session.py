@@ -177,7 +177,7 @@ def score_files(detector, images, table, keep=None, done=0, score_batches=None, 
     done : int
         Images whose rows are in the table already.
     score_batches : callable, optional
-        Takes the place of `one_after_another`, for example `cluster.on_cluster`.
+        Takes the place of `one_after_another`, for example `cluster_scoring.on_cluster(...)`.
     note : callable
         note(images) is called with the images of a batch before their rows are written.
     strict : bool

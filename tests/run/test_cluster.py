@@ -21,7 +21,8 @@ from mdps_ref.nn.unet import init_unet
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: the extra `cluster`")
 dask = pytest.importorskip("dask")
-from mdps_ref.job.cluster import AHEAD, KILLER, SAME, _Session, on_cluster  # noqa: E402 (needs Dask)
+from mdps_ref.job.cluster import AHEAD, SAME  # noqa: E402 (needs Dask)
+from mdps_ref.job.cluster_scoring import KILLER, _Scoring, on_cluster  # noqa: E402
 
 pytestmark = [pytest.mark.kernels_as_they_are, pytest.mark.filterwarnings("ignore")]  # of processes that die; the workers have the table
 BATCH = 4  # images
@@ -80,7 +81,7 @@ def test_the_bytes_are_those_of_one_process(cluster, place, alone, tmp_path, con
 @pytest.mark.parametrize("asked", [True, False], ids=["at first", "found out later"])
 def test_workers_that_do_not_see_the_images_are_sent_them(asked, cluster, place, alone, tmp_path, contents, monkeypatch, capfd):
     if not asked:
-        monkeypatch.setattr(_Session, "_unseen", lambda session, images: False)  # as if the blind worker came later
+        monkeypatch.setattr(_Scoring, "_unseen", lambda scoring, images: False)  # as if the blind worker came later
     monkeypatch.chdir(place)
     arguments = [place / "detector.npz", "/proc/self/cwd/photographs", "--out", tmp_path / "out"]
     assert score.main([*map(str, arguments), "--cluster", cluster.scheduler_address]) == 0

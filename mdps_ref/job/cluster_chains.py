@@ -1,0 +1,53 @@
+"""Calibration and detection on a cluster: a batch of images is a task of a chain, and its maps come back in order."""
+
+import functools
+
+import distributed
+
+from mdps_ref.errors import InputError
+from mdps_ref.job.chains import batch_maps
+from mdps_ref.job.cluster import Session, Work
+from mdps_ref.job.detect import make_model
+
+
+def maps_on_cluster(client, weights, config, extractor=None, threads=1, backend="auto"):
+    """Return the `make_maps` of `detect.calibrate` and `detect.detect` that makes maps on a cluster.
+
+    The bytes are those of one process with one thread, whatever the number of workers, their order, and deaths among them.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    weights, config, extractor
+        As for `detect.make_model`. Each worker makes the Model by itself.
+    threads, backend
+        See `cluster.Work`.
+
+    Raises
+    ------
+    InputError
+        Later, from `make_maps`: if the workers of a batch are killed again and again.
+    """
+    session = Session(client, Work(functools.partial(_model, config, extractor), weights, threads, backend))
+
+    def make_maps(model, batches, config, chain_name):
+        for _, task in session.in_order(batches, lambda batch: session.submit(_maps, config, chain_name, *batch)):
+            try:
+                yield session.result(task)
+            except distributed.KilledWorker:
+                raise InputError(
+                    f"the processes that computed a batch of the {chain_name} chain were killed, one after another; give the workers more "
+                    "memory, and go on with --resume"
+                ) from None
+
+    return make_maps
+
+
+def _model(config, extractor, weights, xp):
+    """In a worker: the Model."""
+    return make_model(weights, config, extractor)
+
+
+def _maps(model, config, chain_name, images, mask):
+    """In a worker: the Maps of a batch."""
+    return batch_maps(model, images, config, chain_name, mask)
