@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
-import pathlib
 import shlex
 import sys
 
@@ -13,26 +13,18 @@ from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
 from mdps_ref.data.folders import GOOD
 from mdps_ref.data.synthetic import DEFECTS
-from mdps_ref.errors import InputError
-from mdps_ref.job.bundled import BUNDLED, with_bundled
+from mdps_ref.errors import shown
+from mdps_ref.job.categories import ALL, COLUMNS, PLAN, one_by_one, results, table_of, write_results
 from mdps_ref.job.choices import listing
-from mdps_ref.job.config import CHOICES, Config, make_config
+from mdps_ref.job.config import CHOICES, make_config
 from mdps_ref.job.pipeline import end_run, run_job
 from mdps_ref.job.progress import stage
-from mdps_ref.job.run_folder import check_run_folder, check_still_there, claimed, remove_results, write_config
+from mdps_ref.job.requested import given_settings, requested_config, requested_plan
+from mdps_ref.job.run_folder import WORK, check_still_there, claimed, remove_results, write_config, write_json
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
-from mdps_ref.released.presets import check_preset, preset_settings
 from mdps_ref.report.page import write_report
 from mdps_ref.study.tuning import tune
-
-SETTING_FLAGS = (
-    *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
-    *("features", "feature_weights", "feature_layers", "fit"),
-)
-SWITCHES = ("skip_bad", "strict", "tune")
-FILE_FLAGS = ("data", "weights", "feature_weights")
-SUMMARY = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_difference", "contrast")
 
 
 def main(argv=None):
@@ -48,13 +40,16 @@ def main(argv=None):
 
 
 def run_and_print(args):
-    """Do the run that the parsed `args` ask for; print its metrics and where its report is."""
+    """Do the run, or the runs, that the parsed `args` ask for; print metrics and where they are. Return the exit status."""
     if args.list:
         print(listing())
-        return
+        return 0
+    if given_settings(args).get("category") == ALL:
+        return run_all(args)
     result, folder = run(args)
     print(summary(result))
     print(f"report: {folder / 'report.html'}", flush=True)
+    return 0
 
 
 def parser():
@@ -68,7 +63,9 @@ def parser():
     )
     images = p.add_argument_group("images")
     images.add_argument("--data", metavar="DIR", help="folder of categories in MVTec AD's or BTAD's layout (default: draw a synthetic set)")
-    images.add_argument("--category", metavar="NAME", help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer)")
+    images.add_argument(
+        "--category", metavar="NAME", help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer); all: a run each"
+    )
     images.add_argument(
         "--image-size", metavar="N", type=int, help="pixels a side that images are resized to (default: 32, or that of the bundled weights)"
     )
@@ -135,19 +132,23 @@ def run(args):
     xp = find_backend(args.backend)
     config = requested_config(args)
     with _cluster(args) as cluster, claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder:
-        args.going_on = shlex.join(
-            [sys.executable, "-m", "mdps_ref.run", "--resume", "--out", str(folder.absolute()), *given_running_flags(args)]
-        )
-        if args.resume:
-            go_on_with(folder, config)
+        args.going_on = _going_on(args, folder)
         begun = functools.partial(print, f"run folder: {folder}", flush=True)
-        result = run_job(config, folder, xp, args.resume, tune, begun, cluster)
-        check_still_there(folder)
-        with stage("report", result.seconds):
-            write_report(folder, result)
-        check_still_there(folder)
-        end_run(folder)
+        result = run_in(folder, config, xp, args.resume, begun, cluster)
     return result, folder
+
+
+def run_in(folder, config, xp, resume, begun=lambda: None, cluster=None):
+    """Do a run, with its report, in a folder that is claimed; return the Result. For the arguments see `run_job`."""
+    if resume:
+        go_on_with(folder, config)
+    result = run_job(config, folder, xp, resume, tune, begun, cluster)
+    check_still_there(folder)
+    with stage("report", result.seconds):
+        write_report(folder, result)
+    check_still_there(folder)
+    end_run(folder)
+    return result
 
 
 def go_on_with(folder, config):
@@ -157,62 +158,73 @@ def go_on_with(folder, config):
     write_config(folder, config)
 
 
+def run_category(config, folder, xp):
+    """Do the run of one category of several, or go on with it. A run that has ended is left alone, unless `config` has more steps."""
+    stored, report = folder / "config.json", folder / "report.html"
+    resume = stored.is_file()
+    if resume:
+        own = make_config(read_settings(stored))
+        config = dataclasses.replace(own, train_steps=config.train_steps)  # tuning may have changed other settings
+        if config == own and report.is_file() and not (folder / WORK).is_dir():
+            return
+    with claimed(folder, resume, config.category):
+        report.unlink(missing_ok=True)  # the run has not ended
+        run_in(folder, config, xp, resume)
+
+
+def run_all(args):
+    """Do the run of each category; return 2 if a run failed, and 0 otherwise."""
+    plan, reasons = requested_plan(args), {}
+    with _runs(args) as run_each, claimed(args.out, args.resume, ALL, PLAN) as folder:
+        args.going_on = _going_on(args, folder, "--category", ALL)
+        write_json(folder / PLAN, {name: dataclasses.asdict(config) for name, config in plan.items()})
+        print(f"run folders: {folder}", flush=True)
+        for name, reason in run_each((name, config, folder.absolute() / name) for name, config in plan.items()):
+            if reason:
+                reasons[name] = reason
+                print(f"mdps_ref: {shown(name)}: {reason}", file=sys.stderr, flush=True)
+        rows = results(folder, plan, reasons)
+        write_results(folder / "results.csv", rows)
+    print(f"{table_of(rows)}\nresults: {folder / 'results.csv'}", flush=True)
+    return 2 if reasons else 0
+
+
+def _going_on(args, folder, *more):
+    """Return the command that goes on with a run, from any folder."""
+    return shlex.join(
+        [sys.executable, "-m", "mdps_ref.run", *more, "--resume", "--out", str(folder.absolute()), *given_running_flags(args)]
+    )
+
+
 @contextlib.contextmanager
 def _cluster(args):
-    """Yield what lets a cluster make the maps, see `run_job`; None without one. Inside the block kernels are fast."""
+    """Yield what lets a cluster work on batches, see `run_job`; None without one. Inside the block kernels are fast."""
     if not args.cluster:
         with fast(args.threads):
             yield None
         return
     from mdps_ref.job.cluster import connected  # Dask is an extra
-    from mdps_ref.job.cluster_chains import maps_on_cluster
+    from mdps_ref.job.cluster_chains import chains_on_cluster
 
     threads = args.threads or 1
     with connected(args.cluster, threads) as client, fast(threads, forks=False):
-        yield functools.partial(maps_on_cluster, client, threads=threads, backend=args.backend)
+        yield functools.partial(chains_on_cluster, client, threads=threads, backend=args.backend)
 
 
-def requested_config(args):
-    """Return the Config that the command line asks for. Merge: network defaults < --preset < --config < flags.
+@contextlib.contextmanager
+def _runs(args):
+    """Yield what does many runs: `run_each` of this process, or of the workers of a cluster."""
+    if not args.cluster:
+        xp = find_backend(args.backend)
+        with fast(args.threads):
+            yield one_by_one(lambda config, folder: run_category(config, folder, xp))
+        return
+    from mdps_ref.job.cluster import connected  # Dask is an extra
+    from mdps_ref.job.cluster_runs import runs_on_cluster
 
-    With --resume the settings are the run's own.
-
-    Raises
-    ------
-    InputError
-        If a flag lacks another one that it needs, or a setting given now differs from that of the run to resume.
-    """
-    if args.preset:
-        check_preset(args.preset)
-    given = read_settings(args.config) if args.config else {}
-    for name in SETTING_FLAGS:
-        value = getattr(args, name)
-        if value == "":
-            raise InputError(f"--{name.replace('_', '-')} is empty; give a value, or leave the flag out")
-        given |= {} if value is None else {name: value}
-    given |= {name: True for name in SWITCHES if getattr(args, name)}
-    given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
-    if args.train and (given.get("weights") or args.resume):
-        raise InputError(f"--train trains from scratch; leave it out, or leave out {'--resume' if args.resume else 'weights'}")
-    if not args.resume:
-        if given.get("data") and "category" not in given and not args.preset:
-            raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use")
-        if args.preset and not given.get("data") and "category" not in given:
-            raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its category")
-        if not (args.train or args.preset):
-            given = with_bundled(given, given.get("category", Config.category))
-        return make_config(given, args.preset)
-    if args.out is None:
-        raise InputError("--resume needs --out FOLDER, the run folder to go on with")
-    check_run_folder(pathlib.Path(args.out), True)
-    stored = read_settings(pathlib.Path(args.out) / "config.json")
-    if args.preset:
-        given = preset_settings(args.preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
-    more_steps = {"train_steps": given["train_steps"]} if given.get("train_steps", 0) > stored.get("train_steps", 0) else {}
-    for name, value in given.items():
-        if name in stored and stored[name] != value and name not in more_steps:
-            raise InputError(f"{args.out}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")
-    return make_config(given | stored | more_steps)
+    threads = args.threads or 1
+    with connected(args.cluster, threads) as client:
+        yield runs_on_cluster(client, run_category, threads, args.backend)
 
 
 def summary(result):
@@ -221,9 +233,9 @@ def summary(result):
     Without a mask the guided chain is MDPS itself, and has no line.
     """
     metrics = result.metrics
-    lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>19}" for name in SUMMARY)]
+    lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>19}" for name in COLUMNS)]
     for chain in ("mdps", "guided", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction"):
-        values = [metrics[chain][name] for name in SUMMARY]
+        values = [metrics[chain][name] for name in COLUMNS]
         lines.append(f"{chain:16}" + "".join(f"{'-' if value is None else format(value, '.4f'):>19}" for value in values))
     return "\n".join([*lines, flagged_line(result)])
 

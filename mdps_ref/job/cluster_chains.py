@@ -5,19 +5,20 @@ import functools
 import distributed
 
 from mdps_ref.errors import InputError
-from mdps_ref.job.chains import batch_maps
 from mdps_ref.job.cluster import Session, Work
 from mdps_ref.job.detect import make_model
 
 
-def maps_on_cluster(client, weights, config, extractor=None, threads=1, backend="auto"):
-    """Return the `make_maps` of `detect.calibrate` and `detect.detect` that makes maps on a cluster.
+def chains_on_cluster(client, work, weights, config, extractor=None, threads=1, backend="auto"):
+    """Return what takes the place of `chains.one_after_another`, such as the `make_maps` of `detect.detect`, and works on a cluster.
 
     The bytes are those of one process with one thread, whatever the number of workers, their order, and deaths among them.
 
     Parameters
     ----------
     client : distributed.Client
+    work : callable
+        What is done with a batch: `chains.batch_maps`, or `chains.draw_samples`.
     weights, config, extractor
         As for `detect.make_model`. Each worker makes the Model by itself.
     threads, backend
@@ -26,12 +27,12 @@ def maps_on_cluster(client, weights, config, extractor=None, threads=1, backend=
     Raises
     ------
     InputError
-        Later, from `make_maps`: if the workers of a batch are killed again and again.
+        Later, from what is returned: if the workers of a batch are killed again and again.
     """
     session = Session(client, Work(functools.partial(_model, config, extractor), weights, threads, backend))
 
-    def make_maps(model, batches, config, chain_name):
-        for _, task in session.in_order(batches, lambda batch: session.submit(_maps, config, chain_name, *batch)):
+    def one_after_another(model, batches, config, chain_name):
+        for _, task in session.in_order(batches, lambda batch: session.submit(_done, work, config, chain_name, *batch)):
             try:
                 yield session.result(task)
             except distributed.KilledWorker:
@@ -40,7 +41,7 @@ def maps_on_cluster(client, weights, config, extractor=None, threads=1, backend=
                     "memory, and go on with --resume"
                 ) from None
 
-    return make_maps
+    return one_after_another
 
 
 def _model(config, extractor, weights, xp):
@@ -48,6 +49,6 @@ def _model(config, extractor, weights, xp):
     return make_model(weights, config, extractor)
 
 
-def _maps(model, config, chain_name, images, mask):
-    """In a worker: the Maps of a batch."""
-    return batch_maps(model, images, config, chain_name, mask)
+def _done(model, work, config, chain_name, images, mask):
+    """In a worker: the work on a batch."""
+    return work(model, images, config, chain_name, mask)

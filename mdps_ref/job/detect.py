@@ -144,7 +144,7 @@ def detect(model, images, config, threshold=None, keep=InMemory, make_maps=one_a
     keep : callable
         keep(chain_name) -> what keeps the Maps of a chain, such as InMemory.
     make_maps : callable
-        Takes the place of `chains.one_after_another`, for example `cluster_chains.maps_on_cluster(...)`.
+        Takes the place of `chains.one_after_another`, for example `cluster_chains.chains_on_cluster(...)`.
 
     Returns
     -------

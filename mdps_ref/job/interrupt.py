@@ -1,10 +1,12 @@
 """SIGINT and SIGTERM: finish the step at hand, keep what was done, and stop."""
 
 import contextlib
+import contextvars
 import signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _requested = []  # the signal that asked to stop, if one has
+_ALSO = contextvars.ContextVar("also", default=lambda: False)  # whether something else than a signal asks to stop
 
 
 class Interrupted(Exception):
@@ -49,9 +51,19 @@ def stopping_at_the_next_step():
         _requested.clear()
 
 
+@contextlib.contextmanager
+def also_stopping_if(asked):
+    """Inside the block `asked() -> bool` can ask to stop, as SIGTERM does."""
+    token = _ALSO.set(asked)
+    try:
+        yield
+    finally:
+        _ALSO.reset(token)
+
+
 def asked_to_stop():
-    """Return whether a signal has asked to stop."""
-    return bool(_requested)
+    """Return whether a signal, or what `also_stopping_if` names, has asked to stop."""
+    return bool(_requested) or _ALSO.get()()
 
 
 def interruptible(function):
@@ -65,11 +77,11 @@ def interruptible(function):
 
 
 def stop_if_asked():
-    """Stop here if a signal has asked to.
+    """Stop here if `asked_to_stop`.
 
     Raises
     ------
     Interrupted
     """
-    if _requested:
-        raise Interrupted(_requested[0])
+    if asked_to_stop():
+        raise Interrupted(_requested[0] if _requested else signal.SIGTERM)

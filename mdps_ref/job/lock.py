@@ -19,6 +19,10 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+class Taken(InputError):
+    """Another process holds the lock."""
+
+
 @contextlib.contextmanager
 def held_lock(path, taken):
     """Hold a lock file inside the block, and remove it afterwards.
@@ -31,8 +35,10 @@ def held_lock(path, taken):
 
     Raises
     ------
+    Taken
+        With that message.
     InputError
-        With that message; or if the file cannot be made.
+        If the file cannot be made.
     """
     try:
         handle = open(path, "ab")  # noqa: SIM115 (closed below)
@@ -44,11 +50,11 @@ def held_lock(path, taken):
         try:
             _lock(handle)
         except (BlockingIOError, PermissionError):
-            raise InputError(taken) from None
+            raise Taken(taken) from None
         except OSError as error:
             say(f"{path}: this file system has no locks ({error.strerror}), so start no second run in this folder")
         if not path.exists() or os.stat(path).st_ino != os.fstat(handle.fileno()).st_ino:
-            raise InputError(taken)  # its holder removed it between our opening and our locking
+            raise Taken(taken)  # its holder removed it between our opening and our locking
         try:
             yield
         finally:

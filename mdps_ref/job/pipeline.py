@@ -12,7 +12,7 @@ from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
 from mdps_ref.job.bundled import BUNDLED, weights_file
 from mdps_ref.job.chain_records import ChainRecords
-from mdps_ref.job.chains import one_after_another
+from mdps_ref.job.chains import batch_maps, one_after_another
 from mdps_ref.job.config import AUTO
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
 from mdps_ref.job.detector import Detector
@@ -46,7 +46,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
     begun : callable
         begun() is called once all images are read, so that the folder stays.
     cluster : callable, optional
-        cluster(weights, config) -> what makes the maps of batches in place of this process, such as `cluster_chains.maps_on_cluster`.
+        cluster(work, weights, config) -> what works on batches in place of this process, as `cluster_chains.chains_on_cluster` does.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
             config, trials = tuned(tune, model, weights, config, images.held_out, folder)
         model = make_model(weights, config)
     shown = choose_images(images.defects)
-    make_maps = cluster(weights, config) if cluster else one_after_another
+    make_maps = cluster(batch_maps, weights, config) if cluster else one_after_another
     detection, held_out_scores = calibrate_and_detect(model, images, config, folder, shown, seconds, make_maps)
     with stage("evaluation", seconds):
         chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}

@@ -25,7 +25,7 @@ RESULTS = ("scores.csv", "metrics.json", "detector.npz", "report.html", "maps", 
 
 
 @contextlib.contextmanager
-def claimed(out, resume, name):
+def claimed(out, resume, name, holds="config.json"):
     """Claim the folder to run in, for this process alone.
 
     Parameters
@@ -35,25 +35,27 @@ def claimed(out, resume, name):
     resume : bool
         Go on with the run in `out`.
     name : str
+    holds : str
+        The file that a folder to be resumed has.
 
     Yields
     ------
     Path
-        The folder, which exists. If the block fails before there is a config.json, what it wrote is removed.
+        The folder, which exists. If the block fails before that file is there, what it wrote is removed.
 
     Raises
     ------
     InputError
         If `out` holds files and is not to be resumed, is to be resumed and holds no run, or another process works in it.
     """
-    folder, made = _new_folder(name) if out is None else _wanted_folder(out, resume)
+    folder, made = _new_folder(name) if out is None else _wanted_folder(out, resume, holds)
     try:
         with held_lock(folder / LOCK, f"{folder}: another run is working in this folder; wait for it, or give another folder to --out"):
-            check_run_folder(folder, resume)
+            check_run_folder(folder, resume, holds)
             try:
                 yield folder
             finally:
-                if not (folder / "config.json").is_file():
+                if not (folder / holds).is_file():
                     _remove_leftovers(folder)
     finally:
         _remove_empty(made)
@@ -80,11 +82,11 @@ def folder_for_scores(out, resume):
         _remove_empty(made)
 
 
-def check_run_folder(folder, resume):
+def check_run_folder(folder, resume, holds="config.json"):
     """Raise InputError if the folder holds files and is not to be resumed, or is to be resumed and holds no run."""
     _refuse_a_file(folder)
-    if resume and not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: holds no run to resume (no config.json); leave --resume out to start one")
+    if resume and not (folder / holds).is_file():
+        raise InputError(f"{folder}: holds no run to resume (no {holds}); leave --resume out to start one")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     others = {name for name in names - LEFTOVERS if not name.endswith(".part")}
     if others and not resume:
@@ -104,10 +106,10 @@ def check_still_there(folder):
         raise InputError(f"{folder}: was removed while the run worked; start it again")
 
 
-def _wanted_folder(out, resume):
+def _wanted_folder(out, resume, holds):
     """Return the folder `out`, made if need be, and the folders that were made."""
     folder = pathlib.Path(out)
-    check_run_folder(folder, resume)
+    check_run_folder(folder, resume, holds)
     return folder, _make_all(folder)
 
 

@@ -86,6 +86,27 @@ def small_synthetic(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def cluster():
+    """A cluster of two processes. A task whose process is killed is not tried again, unless a test changes `allowed_failures`."""
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed: the extra `cluster`")
+    dask = pytest.importorskip("dask")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """A client of that cluster, whose processes are both there; an earlier test may have killed some."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2)
+        yield client
+
+
+@pytest.fixture(scope="session")
 def contents():
     """contents(folder): {path in the folder: bytes} of every file."""
     return lambda folder: {

@@ -1,4 +1,4 @@
-"""Scoring on a Dask cluster: the bytes of one process, whatever dies. A cluster of two processes serves all tests."""
+"""Scoring on a Dask cluster: the bytes of one process, whatever dies."""
 
 import dataclasses
 import io
@@ -20,27 +20,11 @@ from mdps_ref.job.scoring_session import Row, RowStream, score_files
 from mdps_ref.nn.unet import init_unet
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: the extra `cluster`")
-dask = pytest.importorskip("dask")
 from mdps_ref.job.cluster import AHEAD, SAME  # noqa: E402 (needs Dask)
 from mdps_ref.job.cluster_scoring import KILLER, _Scoring, on_cluster  # noqa: E402
 
 pytestmark = [pytest.mark.kernels_as_they_are, pytest.mark.filterwarnings("ignore")]  # of processes that die; the workers have the table
 BATCH = 4  # images
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as cluster,
-    ):
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    with distributed.Client(cluster) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from helpers import cut
 
 from mdps_ref import run
 from mdps_ref.job import run_folder
+from mdps_ref.job.requested import SETTING_FLAGS
 from mdps_ref.job.run_folder import LOCK, claimed
 
 
@@ -54,7 +55,7 @@ def test_help_mentions_every_flag(capsys):
     assert caught.value.code == 0
     text = capsys.readouterr().out
     flags = {flag for action in run.parser()._actions for flag in action.option_strings}
-    assert flags >= {f"--{name.replace('_', '-')}" for name in run.SETTING_FLAGS}
+    assert flags >= {f"--{name.replace('_', '-')}" for name in SETTING_FLAGS}
     assert flags >= {"--preset", "--out", "--resume", "--config", "--backend"}
     assert [flag for flag in flags if flag not in text] == []
     assert all(action.help for action in run.parser()._actions)

@@ -1,0 +1,107 @@
+"""The settings that a command line asks for, of one run or of the runs of all categories."""
+
+import pathlib
+
+from mdps_ref.errors import InputError
+from mdps_ref.job.bundled import BUNDLED, with_bundled
+from mdps_ref.job.categories import PLAN, category_names
+from mdps_ref.job.config import Config, checked, make_config
+from mdps_ref.job.run_folder import check_run_folder, read_json
+from mdps_ref.job.settings_file import read_settings
+from mdps_ref.released.presets import check_preset, preset_settings
+
+SETTING_FLAGS = (
+    *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
+    *("features", "feature_weights", "feature_layers", "fit"),
+)
+SWITCHES = ("skip_bad", "strict", "tune")
+FILE_FLAGS = ("data", "weights", "feature_weights")
+
+
+def requested_config(args):
+    """Return the Config that the command line asks for. Merge: network defaults < --preset < --config < flags.
+
+    With --resume the settings are the run's own.
+
+    Raises
+    ------
+    InputError
+        If a flag lacks another one that it needs, or a setting given now differs from that of the run to resume.
+    """
+    given = given_settings(args)
+    if not args.resume:
+        return _fresh_config(args, given)
+    folder = _resumed_folder(args)
+    return _resumed_config(args, given, folder, read_settings(folder / "config.json"))
+
+
+def requested_plan(args):
+    """Return {name: Config} of the runs of all categories. With --resume they are those that were asked for then.
+
+    Raises
+    ------
+    InputError
+        As `requested_config`; and if there is a preset, which is of one category.
+    """
+    if args.preset:
+        raise InputError(f"--preset {args.preset} is of one category; leave it out, or name its category")
+    given = {name: value for name, value in given_settings(args).items() if name != "category"}
+    if not args.resume:
+        return {name: _fresh_config(args, given | {"category": name}) for name in category_names(given.get("data"))}
+    folder = _resumed_folder(args, PLAN)
+    plan = {name: checked(settings) for name, settings in read_json(folder / PLAN).items()}
+    return {name: _resumed_config(args, given, folder, settings) for name, settings in plan.items()}
+
+
+def given_settings(args):
+    """Return the settings that are given by --config and flags. Merge: --config < flags.
+
+    Raises
+    ------
+    InputError
+        If one cannot be used.
+    """
+    if args.preset:
+        check_preset(args.preset)
+    given = read_settings(args.config) if args.config else {}
+    for name in SETTING_FLAGS:
+        value = getattr(args, name)
+        if value == "":
+            raise InputError(f"--{name.replace('_', '-')} is empty; give a value, or leave the flag out")
+        given |= {} if value is None else {name: value}
+    given |= {name: True for name in SWITCHES if getattr(args, name)}
+    given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
+    if args.train and (given.get("weights") or args.resume):
+        raise InputError(f"--train trains from scratch; leave it out, or leave out {'--resume' if args.resume else 'weights'}")
+    return given
+
+
+def _fresh_config(args, given):
+    """The Config of a new run."""
+    if given.get("data") and "category" not in given and not args.preset:
+        raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use, or --category all")
+    if args.preset and not given.get("data") and "category" not in given:
+        raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its category")
+    if not (args.train or args.preset):
+        given = with_bundled(given, given.get("category", Config.category))
+    return make_config(given, args.preset)
+
+
+def _resumed_folder(args, holds="config.json"):
+    """The folder to go on with."""
+    if args.out is None:
+        raise InputError("--resume needs --out FOLDER, the run folder to go on with")
+    folder = pathlib.Path(args.out)
+    check_run_folder(folder, True, holds)
+    return folder
+
+
+def _resumed_config(args, given, folder, stored):
+    """The Config of a run that goes on: its stored settings, which `given` may not change."""
+    if args.preset:
+        given = preset_settings(args.preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
+    more_steps = {"train_steps": given["train_steps"]} if given.get("train_steps", 0) > stored.get("train_steps", 0) else {}
+    for name, value in given.items():
+        if name in stored and stored[name] != value and name not in more_steps:
+            raise InputError(f"{folder}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")
+    return make_config(given | stored | more_steps)
