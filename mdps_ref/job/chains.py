@@ -24,7 +24,7 @@ def images_at_once(config):
     return config.batch_size if config.resolved_rules.share_batches else max(1, CHAINS_AT_ONCE // config.samples)
 
 
-def one_after_another(model, batches, config, chain_name):
+def one_after_another(model, batches, config, chain_name, work=None):
     """Make the Maps of batches of images in this process.
 
     Parameters
@@ -33,6 +33,8 @@ def one_after_another(model, batches, config, chain_name):
         As for `run_chains`.
     batches : iterable of (array, (n, H, W, C); array, (n, H, W, 1), or None)
         The images of each batch, and their mask.
+    work : callable, optional
+        What is done with a batch instead, such as `draw_samples`.
 
     Yields
     ------
@@ -40,7 +42,7 @@ def one_after_another(model, batches, config, chain_name):
         Of each batch, in their order, as `batch_maps` returns them.
     """
     for images, mask in batches:
-        yield batch_maps(model, images, config, chain_name, mask)
+        yield (work or batch_maps)(model, images, config, chain_name, mask)
 
 
 def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, make_maps=one_after_another):

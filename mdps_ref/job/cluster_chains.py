@@ -1,4 +1,4 @@
-"""Calibration and detection on a cluster: a batch of images is a task of a chain, and its maps come back in order."""
+"""Calibration, detection and tuning on a cluster: a batch of images is a task of a chain, and its maps or samples come back in order."""
 
 import functools
 

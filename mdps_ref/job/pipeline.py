@@ -12,7 +12,7 @@ from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
 from mdps_ref.job.bundled import BUNDLED, weights_file
 from mdps_ref.job.chain_records import ChainRecords
-from mdps_ref.job.chains import batch_maps, one_after_another
+from mdps_ref.job.chains import batch_maps, draw_samples, one_after_another
 from mdps_ref.job.config import AUTO
 from mdps_ref.job.detect import calibrate, detect, make_extractor, make_model, needs_test_maps
 from mdps_ref.job.detector import Detector
@@ -72,6 +72,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
     model, trials = make_model(weights, config, extractor), []
     if config.tune or config.features == AUTO or (folder / TUNING).exists():
         with stage("tuning", seconds):
+            if cluster:
+                tune = functools.partial(tune, draw_batches=cluster(draw_samples, weights, config))
             config, trials = tuned(tune, model, weights, config, images.held_out, folder)
         model = make_model(weights, config)
     shown = choose_images(images.defects)

@@ -1,13 +1,14 @@
 """Chains and maps of the same images under many settings: what two settings share is computed once."""
 
 import dataclasses
+import functools
 import hashlib
 import time
 
 import numpy as np
 
 from mdps_ref.backend import to_device, to_host
-from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once
+from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once, one_after_another
 from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import interruptible
 from mdps_ref.job.progress import progress
@@ -22,6 +23,7 @@ SCALED = {"pixel_scale": 1.0, "position_scales": "1"}  # asks `good_scales` for 
 
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
 PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None}
+DRAW_HERE = functools.partial(one_after_another, work=draw_samples)  # in this process
 
 
 class Experiment:
@@ -35,6 +37,8 @@ class Experiment:
         What makes features(images) -> list of arrays, by the keys that `feature_keys` gives for a Config, see `make_extractors`.
     images : array, (N, H, W, 3), in [-1, 1]
         On the host.
+    draw_batches : callable
+        draw_batches(model, batches, config, chain_name) yields the samples of each batch, as `chains.draw_samples` draws them.
 
     Attributes
     ----------
@@ -42,8 +46,8 @@ class Experiment:
         The keys of the samples and distances that were asked for since `begin`.
     """
 
-    def __init__(self, model, extractors, images):
-        self._model, self._extractors, self._images = model, extractors, np.asarray(images)
+    def __init__(self, model, extractors, images, draw_batches=DRAW_HERE):
+        self._model, self._extractors, self._images, self._draw_batches = model, extractors, np.asarray(images), draw_batches
         self._kept, self._seconds, self.used = {}, {}, set()
 
     def begin(self, kept=()):
@@ -124,11 +128,11 @@ class Experiment:
         at_once, samples = images_at_once(config), np.repeat(self._images[:, None], config.samples, axis=1)
         skips = mask is not None and config.resolved_rules.keeps_normal_pixels
         wanted = np.flatnonzero(mask.any(axis=(1, 2, 3))) if skips else np.arange(len(samples))
+        parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
+        batches = ((self._images[some], None if mask is None else mask[some]) for some in parts)
         with progress(len(wanted), "image", f"{chain_name} chain") as shown:
-            for some in np.split(wanted, range(at_once, len(wanted), at_once)):
-                here = None if mask is None else mask[some]
-                if some.size:
-                    samples[some] = draw_samples(self._model, self._images[some], config, chain_name, here)
+            for some, drawn in zip(parts, self._draw_batches(self._model, batches, config, chain_name), strict=True):
+                samples[some] = drawn
                 shown.update(some.size)
         return samples
 

@@ -12,6 +12,7 @@ References
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 
@@ -62,7 +63,7 @@ class Trial:
     high: float
 
 
-def tune(model, weights, config, images):
+def tune(model, weights, config, images, **more):
     """Choose settings on held-out good images.
 
     Parameters
@@ -76,6 +77,8 @@ def tune(model, weights, config, images):
         `config.tune` nothing but the features and their scales is chosen.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
+    **more
+        For the Experiment, such as `draw_batches`.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def tune(model, weights, config, images):
     start = dataclasses.replace(config, samples=1, features=OWN if config.features == AUTO else config.features)
     extractors = make_extractors(_with_features(start), model, weights)
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
-    rungs = [_Rung(model, extractors, images[:count], config.seed) for count in counts]
+    rungs = [_Rung(functools.partial(Experiment, model, extractors, **more), images[:count], config.seed) for count in counts]
     trials = []
     families = FAMILIES if config.tune else {"features": (_features, "guided")}
     for family, (candidates, chain_name) in families.items():
@@ -104,12 +107,12 @@ def tune(model, weights, config, images):
 class _Rung:
     """Good images and their planted twins."""
 
-    def __init__(self, model, extractors, good, seed):
+    def __init__(self, experiment, good, seed):
         count = len(good)
         planted, masks, _ = plant_in_all(good, seed)
         self.count, self.labels = count, np.repeat([False, True], count)
         self.masks = np.concatenate([np.zeros_like(masks), masks])
-        self.experiment = Experiment(model, extractors, np.concatenate([good, planted]))
+        self.experiment = experiment(np.concatenate([good, planted]))
         self.counts = np.tile(resampled(count, RESAMPLES, seed), 2)  # an image and its twin are drawn together
 
     def quality(self, config, chain_name):

@@ -24,6 +24,7 @@ from mdps_ref.job.detect import detect, make_model
 from mdps_ref.job.interrupt import Interrupted, also_stopping_if, stop_if_asked
 from mdps_ref.job.maps import Maps
 from mdps_ref.nn.unet import init_unet
+from mdps_ref.study.experiment import Experiment
 
 cloudpickle = pytest.importorskip("cloudpickle")
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: the extra `cluster`")
@@ -193,6 +194,20 @@ def test_a_worker_uses_the_device_that_it_finds_and_agrees_to_rounding(client, d
     expected = detected()
     for field in dataclasses.fields(Maps):
         np.testing.assert_allclose(found[field.name], expected[field.name], atol=1e-4, err_msg=field.name)
+
+
+def test_the_samples_of_tuning_are_drawn_on_the_cluster(arguments, cluster, tmp_path, monkeypatch, no_report):
+    compared = []
+
+    def tune(model, weights, config, images, draw_batches):
+        here, there = (Experiment(model, {}, images[:], *more).samples(config, "guided") for more in ([], [draw_batches]))
+        np.testing.assert_array_equal(there, here)
+        compared.append(here.shape[:2])
+        return {}, []
+
+    monkeypatch.setattr(run, "tune", tune)
+    assert run.main(arguments(tmp_path / "out", "--tune", "--quiet", "--cluster", cluster.scheduler_address)) == 0
+    assert compared == [(1, 8)]
 
 
 @pytest.fixture
