@@ -102,8 +102,7 @@ class Config:
         Under the released rules, where the mask's threshold lies between the least (0) and the largest (1) map value of the test set.
     features : str
         The features that are compared: "unet", the noise predictor's own; a name in `scoring.features.EXTRACTORS`; or both, such as
-        "unet+efficientnet_lite0". "auto": a run chooses among those that it finds, on held-out good images with planted defects, see
-        `study.tuning.tune`. Until it has chosen they are the noise predictor's own.
+        "unet+efficientnet_lite0". "auto": a run chooses, see `study.tuning.tune`; until then they are the noise predictor's own.
     feature_weights : str
         The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
     feature_layers : str
@@ -122,8 +121,7 @@ class Config:
         What the pixel map is divided by before it is added to the feature map. None: its maximum is brought to that of the feature map,
         image by image, see `scoring.difference.fuse`.
     position_scales : str
-        What the anomaly map is divided by at each place: g x g numbers, row by row, commas between, which are enlarged to the image. ""
-        leaves the map as it is.
+        What the anomaly map is divided by at each place: g x g numbers, row by row, commas between. "" leaves the map as it is.
     blur : float
         Sigma of the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256 pixels).
     image_score : str
