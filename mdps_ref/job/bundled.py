@@ -7,7 +7,8 @@ from mdps_ref.job.train import TRAINING
 
 FOLDER = pathlib.Path(__file__).parents[1] / "bundled"
 BUNDLED = "bundled"  # the value of the setting `weights`
-SETTINGS = {"image_size": 64, "guided_start": 300, "mdps_start": 300, "stride": 50, "samples": 1}  # few network calls
+# Few network calls, and no choice of features, so that a report is there soon.
+SETTINGS = {"image_size": 64, "guided_start": 300, "mdps_start": 300, "stride": 50, "samples": 1, "features": "unet"}
 FREE = {"data", "category", "seed", "skip_bad"}  # settings of the training that do not ask for another network
 
 
