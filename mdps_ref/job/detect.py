@@ -74,7 +74,7 @@ def make_model(weights, config, extractor=None):
     """
     network, xp = config.unet(), array_module(*weights.values())
     own, other = unet_features(weights, network, config.feature_timestep), extractor or make_extractor(config, xp)
-    features = joined(own, other) if other and config.compares_own else other or own
+    features = joined(own, other) if other and config.features.startswith("unet+") else other or own
     return Model(lambda x_t, t: unet(weights, x_t, t, network), features, xp)
 
 
