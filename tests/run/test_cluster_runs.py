@@ -235,7 +235,7 @@ def test_all_categories_are_run_and_one_that_fails_stops_no_other(place, three, 
     out, flags = tmp_path / "out", ["--config", str(place / "quick.json"), "--threads", "1", "--quiet"]
     assert run.main(["--data", str(three), "--category", "all", "--out", str(out), *flags]) == 2
     printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1 and "spoilt" in printed.err and "0.png" in printed.err
+    assert printed.err.count("\n") == 1 and "spoilt" in printed.err and "spoilt/train/good" in printed.err
     assert [line.split()[:2][-1] for line in printed.out.splitlines() if line.startswith("spoilt")] == ["failed"]
     rows = [line.split(",") for line in (out / "results.csv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["category", "one", "spoilt", "two"] and set(rows[2][1:]) == {""}
