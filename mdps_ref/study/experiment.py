@@ -23,7 +23,6 @@ SCALED = {"pixel_scale": 1.0, "position_scales": "1"}  # asks `good_scales` for 
 
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
 PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None}
-DRAW_HERE = functools.partial(one_after_another, work=draw_samples)  # in this process
 
 
 class Experiment:
@@ -37,8 +36,9 @@ class Experiment:
         What makes features(images) -> list of arrays, by the keys that `feature_keys` gives for a Config, see `make_extractors`.
     images : array, (N, H, W, 3), in [-1, 1]
         On the host.
-    draw_batches : callable
-        draw_batches(model, batches, config, chain_name) yields the samples of each batch, as `chains.draw_samples` draws them.
+    draw_batches : callable, optional
+        Where they are not drawn in this process: draw_batches(model, batches, config, chain_name) yields the samples of each batch, as
+        `chains.draw_samples` draws them.
 
     Attributes
     ----------
@@ -46,8 +46,9 @@ class Experiment:
         The keys of the samples and distances that were asked for since `begin`.
     """
 
-    def __init__(self, model, extractors, images, draw_batches=DRAW_HERE):
-        self._model, self._extractors, self._images, self._draw_batches = model, extractors, np.asarray(images), draw_batches
+    def __init__(self, model, extractors, images, draw_batches=None):
+        self._model, self._extractors, self._images = model, extractors, np.asarray(images)
+        self._draw_batches = draw_batches
         self._kept, self._seconds, self.used = {}, {}, set()
 
     def begin(self, kept=()):
@@ -129,9 +130,10 @@ class Experiment:
         skips = mask is not None and config.resolved_rules.keeps_normal_pixels
         wanted = np.flatnonzero(mask.any(axis=(1, 2, 3))) if skips else np.arange(len(samples))
         parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
+        draw = self._draw_batches or functools.partial(one_after_another, work=draw_samples)
         batches = ((self._images[some], None if mask is None else mask[some]) for some in parts)
         with progress(len(wanted), "image", f"{chain_name} chain") as shown:
-            for some, drawn in zip(parts, self._draw_batches(self._model, batches, config, chain_name), strict=True):
+            for some, drawn in zip(parts, draw(self._model, batches, config, chain_name), strict=True):
                 samples[some] = drawn
                 shown.update(some.size)
         return samples

@@ -24,7 +24,7 @@ def test_no_setting_goes_unchecked():
     """Every number has a range and every name of something in the package its choices; names from outside, and yes or no, have neither."""
     data = {"data", "category", "skip_bad", "strict"}
     files = {"weights", "feature_weights", "feature_layers", "feature_scales"}
-    neither = data | files | {"masked", "rules_except", "augment", "tune"}
+    neither = data | files | {"masked", "rules_except", "augment", "tune", "position_scales"}
     assert TYPES.keys() == config.RANGES.keys() | config.CHOICES.keys() | neither
     assert NUMBERS.keys() == config.RANGES.keys()
 

@@ -95,7 +95,7 @@ def test_every_metric_stands_on_the_page(whole):
 
 def test_what_the_page_uses_is_styled_and_what_is_styled_is_used(whole):
     used = {name for _, attributes in Elements(whole[2]).elements for name in attributes.get("class", "").split()}
-    assert used | {"note"} == set(re.findall(r"\.([a-z]+)", STYLE))
+    assert used | {"note", "wide"} == set(re.findall(r"\.([a-z]+)", STYLE))
 
 
 def test_a_note_tells_how_test_images_change_each_other(fake_result, monkeypatch):

@@ -210,7 +210,7 @@ WRONG = {
     "no gpu": (["--backend", "cupy"], "'cupy'", "numpy"),
     "an empty data folder's name": (["--data", ""], "--data", "empty"),
     "an empty file name": (["--weights", ""], "--weights", "empty"),
-    "layers of features that have none": (["--feature-layers", "layer1"], "feature_layers", "'layer1'", "unet"),
+    "layers of features that have none": (["--feature-layers", "layer1"], "feature_layers", "'layer1'", "set features"),
 }
 
 
