@@ -19,6 +19,7 @@ import time
 import numpy as np
 
 from mdps_ref.data.planted import plant_in_all
+from mdps_ref.errors import shown
 from mdps_ref.job.config import AUTO, OWN
 from mdps_ref.job.progress import say
 from mdps_ref.posterior.mask import mask_threshold
@@ -246,4 +247,4 @@ def _changes(old, new):
 
 
 def _in_words(settings):
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
+    return ", ".join(f"{name} {shown(value, 40)}" for name, value in settings.items())

@@ -333,7 +333,7 @@ def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatc
     for module in (run_folder, images):
         monkeypatch.setattr(module, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
     with pytest.raises(TypeError):
-        run.main(["--train"] if drawn else ["--data", str(place / "data"), "--category", "part"])
+        run.main(["--features", "unet", *(["--train"] if drawn else ["--data", str(place / "data"), "--category", "part"])])
     assert written == (["config.json"] if drawn else []) + ["data.json"] + ([] if drawn else ["config.json"])
 
 
