@@ -18,12 +18,13 @@ from mdps_ref.job.categories import ALL, COLUMNS, PLAN, one_by_one, results, tab
 from mdps_ref.job.choices import listing
 from mdps_ref.job.config import CHOICES, make_config
 from mdps_ref.job.pipeline import end_run, run_job
-from mdps_ref.job.progress import stage
+from mdps_ref.job.progress import speaking, stage
 from mdps_ref.job.requested import given_settings, requested_config, requested_plan
 from mdps_ref.job.run_folder import WORK, check_still_there, claimed, remove_results, write_config, write_json
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
 from mdps_ref.report.page import write_report
+from mdps_ref.report.shown import Shown
 from mdps_ref.study.tuning import tune
 
 
@@ -50,6 +51,31 @@ def run_and_print(args):
     print(summary(result))
     print(f"report: {folder / 'report.html'}", flush=True)
     return 0
+
+
+def in_notebook(*flags):
+    """Do a run from a notebook's cell.
+
+    Parameters
+    ----------
+    *flags : str
+        As on the command line, such as "--train-steps", "20".
+
+    Returns
+    -------
+    Shown
+        The report, which the cell shows if this call is its last line. Its `path` is the page's, in the run folder.
+
+    Raises
+    ------
+    InputError
+        If a flag, a file or an image cannot be used.
+    """
+    args = parser().parse_args(flags)
+    with speaking(args.level or "normal"):
+        result, folder = run(args)
+    print(summary(result))
+    return Shown(folder / "report.html")
 
 
 def parser():

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -163,6 +164,22 @@ def test_memory_is_that_of_a_process_of_its_own():
     ballast = np.ones(2**25)
     used = timing.peak_memory(large_array)
     assert used is None or 60 < used < 140 < ballast.nbytes / 2**20
+
+
+def test_without_a_second_process_it_says_so_and_measures_the_rest(quick, monkeypatch, capsys):
+    """As in a browser."""
+
+    def start(self):
+        raise OSError("no processes here")
+
+    assert timing.starts_processes()
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
+    monkeypatch.setattr(bench, "CORES", 1)
+    assert bench.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "no second process" in printed and "one thread" in printed
+    (row,) = [line for line in printed.splitlines() if line.startswith("scoring")]
+    assert row.split()[1] == "1" and row.split()[-2:] == ["-", "-"]
 
 
 def test_the_operations_of_the_released_network():

@@ -50,9 +50,12 @@ def bench(args):
     exponents = {name: growth for name, growth in growths.items() if name.startswith(args.only)}
     if not chosen and not exponents:
         raise InputError(f"--only {args.only!r}: no row begins with that; there are {', '.join([*(row.name for row in table), *growths])}")
+    with_memory = not args.quick and timing.starts_processes()
     peaks = {threads: timing.sgemm_peak(threads) for threads in sorted({1, CORES})}
     print(f"NumPy's BLAS: {timing.blas()}")
     print("matrix product of 2048 x 2048: " + ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items()))
+    for sentence in left_out(with_memory or args.quick):
+        print(sentence)
     print(COLUMNS, flush=True)
     results = {"blas": timing.blas(), "peak_gflops": peaks, "rows": [], "exponents": {}}
 
@@ -62,7 +65,7 @@ def bench(args):
 
     write()
     for row in chosen:
-        for result in measured(row, twins, peaks, args.quick):
+        for result in measured(row, twins, peaks, with_memory, args.quick):
             results["rows"].append(result)
             print(line(result), flush=True)
             write()
@@ -74,15 +77,23 @@ def bench(args):
         write()
 
 
-def measured(row, twins, peaks, quick=False):
+def left_out(processes):
+    """Sentences on what cannot be measured on this machine.  processes: whether it starts a second one."""
+    if CORES == 1:
+        yield "This system runs one thread at a time, so there are no rows for more."
+    if not processes:
+        yield "This system starts no second process, in which memory would be measured, so those columns show '-'."
+
+
+def measured(row, twins, peaks, with_memory, quick):
     """A row's results, a dictionary for each number of threads; memory, measured in processes of their own, is the same in both.
 
-    quick: measure no memory, and time for a quarter of the usual budget.
+    quick: time for a quarter of the usual budget.
     """
     setups = [functools.partial(getattr(rows, row.setup), *row.arguments)]
     if hasattr(twins, row.setup):
         setups.append(functools.partial(getattr(twins, row.setup), *row.arguments))
-    memory = [None if quick else timing.peak_memory(setup) for setup in setups] + [None]
+    memory = [timing.peak_memory(setup) if with_memory else None for setup in setups] + [None]
     with fast():
         ours_call = setups[0]()
     calls = [ours_call] + [setup() for setup in setups[1:]]

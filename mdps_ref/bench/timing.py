@@ -72,6 +72,17 @@ def growth(make_call, sizes):
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
+def starts_processes():
+    """Return whether the system starts a second process, found out by asking for one that ends at once."""
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    try:
+        process.start()
+    except (ImportError, OSError):
+        return False
+    process.join()
+    return True
+
+
 def peak_memory(make_call):
     """Return the most MiB that a fresh process uses to set up and run a call twice, beyond what importing took; None if unknown.
 

@@ -24,7 +24,9 @@ from mdps_ref.errors import InputError
 from mdps_ref.kernels.buffers import ALIGNMENT
 from mdps_ref.kernels.threads import LIMIT
 
-CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's BLAS does not work in a forked process
+# Apple's BLAS does not work in a forked process. A browser may have os.fork, which fails there; but it starts no thread, so `fast` allows
+# one core, and no team has a second member.
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 FORKS = contextvars.ContextVar("forks", default=CAN_FORK)  # whether a team may fork; `fast` can forbid it
 DIES_WITH_PARENT = 1  # Linux's prctl option: which signal a process gets when its parent dies
 _CONNECTIONS = weakref.WeakSet()  # of all teams of this process to their members: a new member closes its copies of them

@@ -17,7 +17,24 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy  # noqa: F401 (the controller below knows only BLAS libraries that are loaded already, and NumPy loads its own)
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+def _starts_threads():
+    """Whether the system starts a second thread, found out by asking for one; in a browser it does not."""
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _cores():
+    """How many threads can work at the same time."""
+    if not _starts_threads():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+CORES = _cores()
 WORTH_SHARING = 1e-3  # seconds of work; below, waking a thread and handing Python's lock to and fro takes what the second thread saves
 SWITCH_INTERVAL = 2e-4  # seconds after which a thread that waits for Python's lock is given it
 PER_PRODUCT, PER_ENTRY = 8e-12, 1e-9  # seconds for a multiplication and addition in a matrix product; for an entry worked on in cache

@@ -217,3 +217,14 @@ def test_threads_never_share_a_buffer(monkeypatch, several):
     with fast():
         in_threads(work, range(500))
     assert wrong == []
+
+
+def test_where_no_thread_can_be_started_there_is_one_core(monkeypatch):
+    """As in a browser; elsewhere there is at least one core."""
+    assert threads._cores() == threads.CORES >= 1
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert threads._cores() == 1

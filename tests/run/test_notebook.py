@@ -1,0 +1,15 @@
+"""A run from a notebook's cell: the same run, and the report below the cell."""
+
+import html
+import re
+
+from mdps_ref import run
+
+
+def test_a_run_in_a_notebook_prints_its_metrics_and_shows_its_report(small_synthetic, capsys):
+    shown = run.in_notebook("--image-size", "32", "--train", "--quiet")
+    assert shown.path == small_synthetic / "report.html" and str(shown.path) in repr(shown)
+    printed = capsys.readouterr()
+    assert "image auroc" in printed.out and "flagged: " in printed.out and not printed.err
+    (page,) = re.findall('<iframe [^>]*srcdoc="([^"]*)"', shown._repr_html_())
+    assert html.unescape(page) == shown.path.read_text(encoding="utf-8")
