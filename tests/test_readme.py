@@ -36,7 +36,7 @@ def test_every_file_it_names_exists():
 
 
 def test_every_flag_it_names_is_one():
-    known = {"--golden", "--equation", "--kernels", "--nworkers", "--nthreads"}.union(
+    known = {"--golden", "--equation", "--kernels", "--long", "--nworkers", "--nthreads", "--directory"}.union(
         *(re.findall(r"--[a-z-]+", p.format_help()) for p in (parser(), score.parser(), ablate.parser(), bench.parser()))
     )
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]+", README)) <= known

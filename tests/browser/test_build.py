@@ -1,0 +1,79 @@
+"""How the site is built: a map from one source, files held against their hashes, one line for every mistake.  No browser is needed."""
+
+import pathlib
+import re
+
+import distribution
+import pytest
+from book_map import map_page
+
+import build
+
+TUTORIALS = pathlib.Path(__file__).parents[2] / "tutorials"
+README = (TUTORIALS / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_map_has_each_notebook_of_the_readme_with_its_picture_and_minutes():
+    page = map_page(README, False)
+    names = [path.name for path in sorted(TUTORIALS.glob("*.ipynb"))]
+    assert re.findall(r'<li><a href="notebooks/index.html\?path=([^"]+)"><img src="pictures/', page) == names
+    assert re.findall(r"(\d+) minutes", page) == re.findall(r"\| (\d+) \| [^|]*\|$", README, re.MULTILINE)
+    assert [name for name in re.findall(r'src="([^"]+)"', page) if not (TUTORIALS / name).is_file()] == []
+    for who, number in (("student", "01"), ("researcher", "13"), ("practitioner", "15")):
+        (line,) = [line for line in page.splitlines() if f"<b>{who}</b>" in line]
+        assert f"path={number}_" in line
+
+
+def test_the_map_leads_to_the_page_without_python_where_there_is_one():
+    assert 'href="try_it/"' in map_page(README, True) and "try_it" not in map_page(README, False)
+
+
+def test_a_text_of_the_readme_is_no_html():
+    assert "<b>x</b>" not in (page := map_page(README.replace("| the chain rule", "| `a` <b>x</b>"), False))
+    assert "<code>a</code> &lt;b&gt;x" in page
+
+
+def test_a_wheel_with_another_hash_is_refused_and_not_kept(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a-1-py3-none-any.whl").write_bytes(b"a wheel")
+    entry = {"file_name": "a-1-py3-none-any.whl", "sha256": distribution.sha256(b"a wheel")}
+    there = (tmp_path / "there").as_uri() + "/"
+    with pytest.raises(distribution.GatheringError, match="a-1-py3-none-any.whl"):
+        distribution._from_pyodide(tmp_path, entry | {"sha256": distribution.sha256(b"another")}, there)
+    assert not (tmp_path / "a-1-py3-none-any.whl").exists()
+    distribution._from_pyodide(tmp_path, entry, there)
+    assert (tmp_path / "a-1-py3-none-any.whl").read_bytes() == b"a wheel"
+
+
+def test_a_package_brings_what_it_depends_on():
+    packages = {name: {"depends": depends} for name, depends in {"a": ["B_c"], "b-c": ["d"], "d": ["a"], "e": []}.items()}
+    assert distribution.closure(packages, ["a"]) == ["a", "b-c", "d"]
+
+
+def test_a_wheel_takes_the_place_of_pyodides_own(tmp_path):
+    wheel = tmp_path / "tqdm-9.0-py3-none-any.whl"
+    wheel.write_bytes(b"new")
+    packages = {"tqdm": {"version": "4.0", "sha256": "old", "depends": ["x"]}}
+    (tmp_path / "site").mkdir()
+    distribution.add_wheel(tmp_path / "site", packages, wheel, ["y"], ["tqdm"])
+    distribution.write_lock(tmp_path / "site", {"arch": "wasm32"}, packages)
+    assert distribution.read_lock(tmp_path / "site") == ({"arch": "wasm32"}, packages)
+    assert (packages["tqdm"]["version"], packages["tqdm"]["depends"]) == ("9.0", ["y"])
+    assert packages["tqdm"]["sha256"] == distribution.sha256((tmp_path / "site" / wheel.name).read_bytes())
+
+
+def test_every_pinned_wheel_has_a_hash():
+    lines = [line for line in distribution.WHEELS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[a-z-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", line)] == []
+
+
+def test_a_folder_that_is_not_empty_is_one_line(tmp_path, capsys):
+    (tmp_path / "mine").touch()
+    assert build.main(["--out", str(tmp_path)]) == 2
+    assert str(tmp_path) in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_a_command_that_is_not_there_or_fails_is_one_line():
+    for words in (("no-such-command", "x"), ("git", "no-such-verb")):
+        with pytest.raises(distribution.GatheringError, match=f"^{words[0]}.*[^\n]$"):
+            distribution.command(*words)
