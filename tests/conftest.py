@@ -87,10 +87,11 @@ def some_images():
 def pytest_addoption(parser):
     """--equation E05: run only its tests.  --golden FOLDER: what tests/parity compares with.  --fuzz N: change more files.
 
-    --kernels on, off: see the fixtures.
+    --kernels on, off: see the fixtures.  --long: run the tests marked long, too.
     """
     parser.addoption("--kills", metavar="N", type=int, default=2, help="SIGKILLs that a run has to survive (default: 2)")
     parser.addoption("--fuzz", metavar="N", type=int, default=200, help="how many changed files each fuzz test tries (default: 200)")
+    parser.addoption("--long", action="store_true", help="run the tests marked long, too: whole notebooks in a browser, half an hour")
     parser.addoption("--equation", metavar="ID", help="run only the tests marked with this equation id")
     parser.addoption("--kernels", choices=("on", "off"), help="run every test inside fast(), or with the table of fast kernels empty")
     parser.addoption("--golden", metavar="FOLDER", help="golden vectors for tests/parity (default: ../shared/parity beside the repository)")
@@ -129,7 +130,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep the tests of the equation that was asked for."""
+    """Keep the tests of the equation that was asked for, and leave out the long ones unless they were."""
+    if not config.getoption("--long"):
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     wanted = config.getoption("--equation")
     if wanted:
         items[:] = [item for item in items if any(wanted in mark.args for mark in item.iter_markers("equation"))]
