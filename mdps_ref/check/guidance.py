@@ -177,6 +177,7 @@ EXERCISES = {
             "y has to fade as in x_t: its factor sqrt(alpha_bar_t) is missing.": lambda y, x, a: (x - y) / (1 - a) ** 0.5,
             "The division by sqrt(1 - alpha_bar_t) is missing.": lambda y, x, a: x - a**0.5 * y,
             "Divide by sqrt(1 - alpha_bar_t), not by 1 - alpha_bar_t.": lambda y, x, a: (x - a**0.5 * y) / (1 - a),
+            "The two factors are swapped.": lambda y, x, a: (x - (1 - a) ** 0.5 * y) / a**0.5,
             "The difference is the wrong way round: it is x_t - sqrt(alpha_bar_t) y.": lambda y, x, a: (a**0.5 * y - x) / (1 - a) ** 0.5,
             "y and x_t are swapped: the arguments are (y, x_t, alpha_bar_t).": lambda y, x, a: (y - a**0.5 * x) / (1 - a) ** 0.5,
         },

@@ -299,6 +299,7 @@ EXERCISES = {
             "That is the sum; the mean is asked for.": lambda maps, k: _highest(_flat(maps), k).sum(axis=1),
             "The k largest are taken over the whole batch.": lambda maps, k: np.full(len(maps), np.sort(maps.ravel())[-k:].mean()),
             "The mean runs over the whole map; a small defect drowns in it.": lambda maps, k: maps.mean(axis=(1, 2)),
+            "That is the largest entry alone.": lambda maps, k: maps.max(axis=(1, 2)),
         },
     ),
     "E19 maximum": Exercise(

@@ -236,6 +236,7 @@ EXERCISES = {
         [(np.arange(20.0), 0.1), (np.arange(100.0), 0.29)],
         {
             "That is the quantile of the rate; the quantile of 1 - rate is asked for.": lambda s, rate: np.sort(s)[int(rate * len(s))],
+            "That is the highest of the good scores, whatever the rate is.": lambda s, rate: s.max(),
             "That is one score too low: more than the rate exceeds it.": lambda s, rate: np.sort(s)[::-1][int(rate * len(s) + 1e-9) + 1],
             "That is one score too high: the whole rate may be used.": lambda s, rate: np.sort(s)[::-1][int(rate * len(s) + 1e-9) - 1],
             "int(rate * n) can be one too low, for 0.29 * 100 is 28.999...: look for the largest k with k / n <= rate.": (

@@ -40,7 +40,7 @@ def slope_of_likelihood(f):
 
 def conditioned_first(f):
     """the exact posterior of a Gaussian world, where y is conditioned on first and noised after."""
-    mu, v, sigma, level, y, x_t = 0.3, 0.7, 0.4, 0.5, 0.9, normal(1, 2, 2, 1)
+    mu, v, sigma, level, y, x_t = 0.3, 0.7, 0.4, 0.3, 0.9, normal(1, 2, 2, 1)
     of_x_t = level * v + 1 - level
     eps = (1 - level) ** 0.5 / of_x_t * (x_t - level**0.5 * mu)
     slope, left = level**0.5 * v / of_x_t, (1 - level) * v / of_x_t
@@ -112,6 +112,7 @@ EXERCISES = {
             "The 2 of the square cancels the 1/2 of the exponent.": lambda y, x, m, s: 2 * m * (y - x) / s**2,
             "The mask is the wrong way round: m = 1 is suspected.": lambda y, x, m, s: (1 - m) * (y - x) / s**2,
             "The division by sigma^2 is missing.": lambda y, x, m, s: m * (y - x),
+            "That is the log likelihood of each entry; its slope is asked for.": lambda y, x, m, s: -m * (y - x) ** 2 / (2 * s**2),
         },
     ),
     "E09": Exercise(
@@ -123,6 +124,7 @@ EXERCISES = {
         {
             "eps is a noise; its score is -eps / sqrt(1 - alpha_bar_t).": lambda e, g, w, a: -e - w * g,
             "Divide eps by sqrt(1 - alpha_bar_t), not by 1 - alpha_bar_t.": lambda e, g, w, a: -e / (1 - a) - w * g,
+            "Divide eps by sqrt(1 - alpha_bar_t), not by sqrt(alpha_bar_t).": lambda e, g, w, a: -e / a**0.5 - w * g,
             "The weight is missing.": lambda e, g, w, a: -e / (1 - a) ** 0.5 - g,
             "Divide by sqrt(1 - alpha_bar_t); you multiply by it.": lambda e, g, w, a: -e * (1 - a) ** 0.5 - w * g,
             "Only eps is divided by sqrt(1 - alpha_bar_t); the gradient is a score already.": lambda e, g, w, a: (

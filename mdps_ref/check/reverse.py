@@ -97,6 +97,8 @@ EXERCISES = {
             "Multiply eps by sqrt(1 - alpha_bar_t), not by 1 - alpha_bar_t.": lambda x, e, a: (x - (1 - a) * e) / a**0.5,
             "The division by sqrt(alpha_bar_t) is missing: the image in x_t has faded.": lambda x, e, a: x - (1 - a) ** 0.5 * e,
             "Divide by sqrt(alpha_bar_t), not by alpha_bar_t.": lambda x, e, a: (x - (1 - a) ** 0.5 * e) / a,
+            "Both factors need a square root.": lambda x, e, a: (x - (1 - a) * e) / a,
+            "The two factors are swapped.": lambda x, e, a: (x - a**0.5 * e) / (1 - a) ** 0.5,
             "Divide by sqrt(alpha_bar_t); you multiply by it.": lambda x, e, a: (x - (1 - a) ** 0.5 * e) * a**0.5,
             "Only eps is divided by sqrt(alpha_bar_t): mind the brackets.": lambda x, e, a: x - (1 - a) ** 0.5 * e / a**0.5,
             "The noise has its full length: multiply eps by sqrt(1 - alpha_bar_t).": lambda x, e, a: (x - e) / a**0.5,
@@ -160,6 +162,10 @@ EXERCISES = {
             "c1 and c2 are swapped: c1 belongs to the fresh noise z.": lambda x, e, z, a, b: _step(x, e, z, a, b, b**0.5, swapped=True),
             "x0_hat has to be noised to the level of s: its factor sqrt(alpha_bar_s) is missing.": _step,
             "The factor of x0_hat is sqrt(alpha_bar_s), not alpha_bar_s.": lambda x, e, z, a, b: _step(x, e, z, a, b, b),
+            "The step goes on from the estimate x0_hat, not from x_t.": lambda x, e, z, a, b: _step(x, e, z, a, b, 0.0) + b**0.5 * x,
+            "c1 is a root; that is c1^2.": lambda x, e, z, a, b: (
+                b**0.5 * _clean(x, e, a) + _c1(a, b) ** 2 * z + (1 - b - _c1(a, b) ** 4) ** 0.5 * e
+            ),
             "The factor of x0_hat is that of s, sqrt(alpha_bar_s), not that of t.": lambda x, e, z, a, b: _step(x, e, z, a, b, a**0.5),
             "That is the step of eta = 0, without fresh noise.": lambda x, e, z, a, b: b**0.5 * _clean(x, e, a) + (1 - b) ** 0.5 * e,
             **without_a_term(
