@@ -46,7 +46,8 @@ def main(words):
 def execute(notebook):
     """Run the cells in a fresh kernel, in this folder; their outputs go into `notebook`."""
     patience = {"timeout": 1800, "startup_timeout": 1200, "iopub_timeout": 120}  # seconds: a busy machine is slow
-    nbclient.NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}, **patience).execute()
+    how = {"kernel_name": "python3", "resources": {"metadata": {"path": str(FOLDER)}}, "coalesce_streams": True}
+    nbclient.NotebookClient(notebook, **how, **patience).execute()
 
 
 def refresh(path):
