@@ -20,6 +20,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import betaincinv
 
 from mdps_ref.backend import random_stream
 from mdps_ref.scoring.curves import areas_under, checked_entries, finite_scores, region_shares
@@ -133,6 +134,60 @@ def paired_difference(one, other, counts, level=0.95):
     return interval(difference, counts, level)
 
 
+def share_interval(count, total, level=0.95):
+    """Exact interval of a share, such as that of the defective images that were flagged.
+
+    Parameters
+    ----------
+    count, total : int
+        `count` of `total`, which is 1 or more.
+    level : float, in (0, 1)
+
+    Returns
+    -------
+    Interval
+        Unlike a bootstrap interval it has a width also for 0 of n and n of n.
+
+    References
+    ----------
+    C. Clopper, E. Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
+    """
+    tail = (1 - level) / 2
+    low = betaincinv(count, total - count + 1, tail) if count else 0.0
+    high = betaincinv(count + 1, total - count, 1 - tail) if count < total else 1.0
+    return Interval(count / total, float(low), float(high))
+
+
+def false_alarm_rate(flagged, held_out, level=0.95):
+    """Share of new good images that will exceed a threshold that is one of the held-out scores themselves.
+
+    Parameters
+    ----------
+    flagged : int
+        How many held-out scores exceed the threshold.
+    held_out : int
+        How many held-out scores there are.
+    level : float, in (0, 1)
+
+    Returns
+    -------
+    Interval
+        `value` is the expected share, (flagged + 1) / (held_out + 1).
+
+    Notes
+    -----
+    Where good scores are independent and no two are equal, the share has the beta distribution of (flagged + 1, held_out - flagged),
+    whatever the distribution of the scores. Equal scores make it smaller.
+
+    References
+    ----------
+    S. Wilks, "Statistical prediction with special reference to the problem of tolerance limits", Annals of Mathematical Statistics 13,
+    1942.
+    """
+    ends = betaincinv(flagged + 1, held_out - flagged, [(1 - level) / 2, (1 + level) / 2])
+    return Interval((flagged + 1) / (held_out + 1), *map(float, ends))
+
+
 def by_repeating(metric, labels, scores):
     """Make a statistic of any metric, which is computed afresh for each resample. `Tally` is faster where it has the metric.
 
@@ -177,15 +232,35 @@ def tally(labels, scores, bins=4096):
     edges = distinct  # the largest score of each bin
     if len(distinct) > bins:
         edges = np.unique(np.quantile(scores, np.arange(1, bins + 1) / bins, method="inverted_cdf"))
-    rows = np.zeros((3, len(scores), len(edges)))
+    mixed = np.bincount(np.searchsorted(edges, distinct), minlength=len(edges)) > 1
+    return tally_in_bins(edges, mixed, labels, scores)
+
+
+def tally_in_bins(edges, mixed, labels, scores):
+    """Count the entries of each image in given bins; one image after the other, so that their maps need not be in memory together.
+
+    Parameters
+    ----------
+    edges : array, (bins)
+        The largest score of each bin, ascending; no score exceeds the last one.
+    mixed : bool array, (bins)
+        Where a bin holds several distinct scores.
+    labels : sequence, N
+        As for `tally`.
+    scores : iterable of float or array (H, W), N
+
+    Returns
+    -------
+    Tally
+    """
+    rows = np.zeros((3, len(labels), len(edges)))
     for image, (label, score) in enumerate(zip(labels, scores, strict=True)):
         if label is not None:
             anomalous, values = checked_entries(label, score)
             at = len(edges) - 1 - np.searchsorted(edges, values)
             shares = region_shares(np.atleast_2d(label).astype(bool)[None]).ravel()
             rows[:, image] = [np.bincount(at, weight, len(edges)) for weight in (~anomalous, anomalous, shares)]
-    mixed = np.bincount(np.searchsorted(edges, distinct), minlength=len(edges))[::-1] > 1
-    return Tally(*rows, mixed)
+    return Tally(*rows, mixed[::-1])
 
 
 @dataclasses.dataclass(frozen=True)

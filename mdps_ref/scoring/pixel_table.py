@@ -115,3 +115,25 @@ class PixelTable:
             return float("nan")
         counts = np.cumsum(self._sums[:, ALL])
         return float(values_of(self._keys[np.searchsorted(counts, share * counts[-1])][None])[0])
+
+    def bins(self, most):
+        """Cut the values into bins: half of the cuts are quantiles of the normal pixels, half of the anomalous ones.
+
+        Parameters
+        ----------
+        most : int
+            The largest number of bins.
+
+        Returns
+        -------
+        edges : array, (bins) float32
+            The largest value of each bin, ascending.
+        mixed : bool array, (bins)
+            Where a bin holds several distinct values.
+        """
+        self._sort_in()
+        shares, last = np.arange(1, most // 2 + 1) / (most // 2), len(self._keys) - 1
+        sums = (np.cumsum(self._sums[:, column]) for column in (NORMAL, ANOMALOUS))
+        rows = [np.searchsorted(sum_, shares * sum_[-1]).clip(max=last) for sum_ in sums if sum_[-1]]
+        rows = np.unique(np.concatenate([*rows, [last]]))
+        return values_of(self._keys[rows] | np.int32((1 << self._bits) - 1)), (np.diff(rows, prepend=-1) > 1) | (self._bits > 0)

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
-from mdps_ref.scoring.intervals import by_repeating, interval, paired_difference, resampled, tally
+from mdps_ref.scoring.intervals import by_repeating, false_alarm_rate, interval, paired_difference, resampled, share_interval, tally
 from mdps_ref.scoring.metrics import aupro, auroc, average_precision
 
 IMAGES, RESAMPLES = 12, 25
@@ -215,3 +215,21 @@ def test_a_paired_interval_is_narrower_for_methods_that_find_the_same_images_har
     assert paired.low > 0
     assert paired.high - paired.low < alone.high - alone.low
     assert paired.value == pytest.approx(auroc(masks, maps + np.float32(0.4) * masks) - auroc(masks, maps), abs=1e-6)
+
+
+# Shares
+
+
+@pytest.mark.parametrize("count, total", [(0, 12), (1, 12), (20, 20), (1, 1), (37, 100)])
+def test_the_exact_interval_of_a_share(count, total):
+    exact = binomtest(count, total).proportion_ci(0.9, "exact")
+    assert share_interval(count, total, 0.9) == pytest.approx((count / total, exact.low, exact.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("flagged", [0, 1, 4])
+def test_the_rate_of_false_alarms_is_that_of_new_scores_above_the_threshold(flagged):
+    """With uniform scores a threshold is exceeded by 1 less the threshold of the new ones; its distribution is simulated."""
+    held_out = np.sort(np.random.default_rng(0).random((20_000, 9)), axis=1)
+    rates = 1 - held_out[:, 8 - flagged]
+    expected = (rates.mean(), *np.quantile(rates, [0.025, 0.975]))
+    assert false_alarm_rate(flagged, 9) == pytest.approx(expected, abs=0.01)

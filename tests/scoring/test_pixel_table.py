@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.scoring import pixel_table
+from mdps_ref.scoring.intervals import tally_in_bins
 from mdps_ref.scoring.metrics import aupro, auroc
 from mdps_ref.scoring.pixel_table import PixelTable
 
@@ -67,3 +68,32 @@ def test_what_is_missing_is_nan():
     for truth in (None, np.zeros((4, 4), bool), np.ones((4, 4), bool)):
         table = filled(np.ones((1, 4, 4), np.float32), [truth])
         assert np.isnan(table.auroc()) and np.isnan(table.aupro())
+
+
+@pytest.mark.parametrize("most", [4, 16, 10_000])
+@pytest.mark.parametrize("rows", [40, 2**18])
+def test_bins_hold_all_values_and_say_where_several_are_mixed(most, rows, maps, monkeypatch):
+    monkeypatch.setattr(pixel_table, "MOST_ROWS", rows)
+    values, truths = maps
+    table = filled(values, [None, *truths[1:]])
+    edges, mixed = table.bins(most)
+    assert len(edges) <= most + 1 and (np.diff(edges) > 0).all() and values.max() <= edges[-1]
+    at = np.searchsorted(edges, np.unique(values))
+    several = np.bincount(at, minlength=len(edges)) > 1
+    assert not (several & ~mixed).any()
+    if rows > values.size:
+        np.testing.assert_array_equal(mixed, several)
+
+
+def test_metrics_in_bins_of_few_values_stay_near_those_of_all_pixels(maps):
+    """Half of the bins are cut by the few anomalous pixels: where these lie, bins are fine."""
+    values, truths = maps
+    table, one = filled(values, truths), np.ones((1, len(values)), int)
+    counted = tally_in_bins(*table.bins(32), truths, values)
+    for value, error, exact in (
+        (counted.auroc(one), counted.auroc_error(one), table.auroc()),
+        (counted.aupro(one), counted.aupro_error(one), table.aupro()),
+    ):
+        assert 0 < abs(value[0] - exact) <= error[0] < 1 / 16
+    counted = tally_in_bins(*table.bins(2 * values.size), truths, values)
+    assert counted.auroc(one)[0] == pytest.approx(table.auroc(), abs=1e-12) and not counted.auroc_error(one).any()
