@@ -41,6 +41,7 @@ def chain_result_of(maps, truths, shown=()):
     of_images = list(zip(maps.difference, truths, strict=True))
     records = types.SimpleNamespace(
         score=maps.score,
+        width=maps.spread.max(axis=(1, 2)),
         difference=maps.difference.mean(axis=(1, 2)),
         inside=np.array([np.nan if truth is None or not truth.any() else image[truth].mean() for image, truth in of_images], np.float32),
         judged_anomaly=lambda: ((start, maps.anomaly[start : start + 3]) for start in range(0, len(truths), 3)),

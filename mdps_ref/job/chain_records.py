@@ -6,7 +6,7 @@ import numpy as np
 
 from mdps_ref.data.images import centre_crop
 from mdps_ref.job.chains import images_at_once
-from mdps_ref.job.maps import AT_ONCE, AnomalyMaps, Maps, centre
+from mdps_ref.job.maps import AT_ONCE, AnomalyMaps, Maps, centre, score_range
 from mdps_ref.job.records import Records
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
@@ -34,7 +34,7 @@ class ChainRecords:
         self._config, self._side, self._truths, self._shown = config, side, truths, shown
         self._folder, self._name = folder, chain_name
         size = config.image_size
-        fields = [("anomaly", "<f4", (size, size)), ("score", "<f4"), ("difference", "<f4"), ("inside", "<f4")]
+        fields = [("anomaly", "<f4", (size, size)), ("score", "<f4"), ("difference", "<f4"), ("inside", "<f4"), ("width", "<f4")]
         self._records = Records(folder / chain_name, fields)
         if len(self._records) < count:  # a batch must be run whole, so that its sums are rounded as in an unbroken run
             self._records.truncate(len(self._records) // images_at_once(config) * images_at_once(config))
@@ -51,6 +51,8 @@ class ChainRecords:
         rows["anomaly"], rows["score"], rows["difference"] = maps.anomaly, judged.score, judged.difference.mean(axis=(1, 2))
         truths = self._truths[self.done : self.done + len(rows)] if self._truths else [None] * len(rows)
         rows["inside"] = [_mean_inside(image, truth) for image, truth in zip(judged.difference, truths, strict=True)]
+        low, high = score_range(judged, self._config)
+        rows["width"] = (high - low) / 2
         for i in range(len(rows)):
             if self.done + i in self._shown:
                 arrays = {name: array[i] for name, array in vars(judged).items()}
@@ -79,6 +81,11 @@ class ChainRecords:
     def inside(self):
         """The mean |x_0 - y| under each image's true mask, (N); nan where that is empty or missing."""
         return self._values["inside"]
+
+    @property
+    def width(self):
+        """Half the range of each image's score, (N), see `maps.score_range`."""
+        return self._values["width"]
 
     def judged_anomaly(self):
         """Yield (start, maps): the anomaly maps of the judged centres, (n, side, side), of a few images at a time."""

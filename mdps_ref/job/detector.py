@@ -15,10 +15,10 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.config import Config, checked
 from mdps_ref.job.detect import calibrate, guided_and_mdps, make_model
 from mdps_ref.job.images import check_images
+from mdps_ref.job.maps import score_range
 from mdps_ref.job.weights import check_fits
 from mdps_ref.kernels import fast
 from mdps_ref.scoring.features import file_of_weights
-from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.metrics import exceeds, threshold_at_rate
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
@@ -141,7 +141,7 @@ class Detector:
         )
 
     def _is_unsure(self, maps):
-        low, high = (IMAGE_SCORES[self.config.image_score](maps.anomaly + sign * maps.spread) for sign in (-1, 1))
+        low, high = score_range(maps, self.config)
         return exceeds(low, self.decision_threshold) != exceeds(high, self.decision_threshold)
 
     def save(self, path, calibrated_on):

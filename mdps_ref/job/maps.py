@@ -45,6 +45,23 @@ def centre(maps, side, config):
     return Maps(**cropped, score=IMAGE_SCORES[config.image_score](cropped["anomaly"]))
 
 
+def score_range(maps, config):
+    """Return the scores of the anomaly maps less their spread, and plus their spread: how far the posterior samples disagree.
+
+    Parameters
+    ----------
+    maps : Maps
+        Of N images.
+    config : Config
+
+    Returns
+    -------
+    low, high : array, (N)
+        Both are the score itself where there is one sample.
+    """
+    return tuple(IMAGE_SCORES[config.image_score](maps.anomaly + sign * maps.spread) for sign in (-1, 1))
+
+
 class InMemory:
     """Keeps the Maps of one chain in memory. A keeper of another kind has the same members, such as `records.ChainRecords`.
 

@@ -8,6 +8,7 @@ import numpy as np
 from mdps_ref.backend import random_stream, to_device, to_host
 from mdps_ref.data.images import centre_crop
 from mdps_ref.errors import InputError
+from mdps_ref.job.evaluate import contrast_of
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import say, stage
 from mdps_ref.kernels.processes import Team, members
@@ -181,10 +182,16 @@ class _Bench:
             maps = self._test.anomaly(config, variant.chain)[0]
         samples = self._test.samples(config, variant.chain, mask)
         difference = absolute_difference(samples, self._images[:, None]).mean(axis=1)
-        contrast = _contrast(centre_crop(difference, self._side), self._labels, self._truths)
+        contrast = self._contrast(centre_crop(difference, self._side))
         if self._mdps is None:
             self._kept = self._test.used, self._held_out.used
         return variant.change | scales, self._test.seconds(), self._statistics(maps) | {"contrast": contrast}
+
+    def _contrast(self, difference):
+        """The statistic contrast of |x_0 - y|, (N, side, side)."""
+        areas = [0 if truth is None else np.count_nonzero(truth) for truth in self._truths]
+        inside = [image[truth].mean() if size else 0.0 for image, truth, size in zip(difference, self._truths, areas, strict=True)]
+        return contrast_of(np.array(inside), areas, difference.mean(axis=(1, 2)), self._labels)
 
     def _threshold(self, config, fuse):
         """The mask's threshold, as a run sets it."""
@@ -220,16 +227,3 @@ class _Bench:
             "aupro_30": functools.partial(pixels.aupro, limit=0.3),
             "aupro_5": functools.partial(pixels.aupro, limit=0.05),
         }
-
-
-def _contrast(difference, labels, truths):
-    """A statistic: the mean |x_0 - y| under the true masks, over that of good images. nan if either is undefined, or the second is 0."""
-    area = np.array([0 if truth is None else np.count_nonzero(truth) for truth in truths])
-    inside = np.array([image[truth].sum() if size else 0.0 for image, truth, size in zip(difference, truths, area, strict=True)], float)
-    good = np.where(labels, 0.0, difference.mean(axis=(1, 2)))
-
-    def statistic(counts):
-        share, whole = (counts @ inside) * (counts @ ~labels), (counts @ area) * (counts @ good)
-        return np.where(whole > 0, share / np.where(whole > 0, whole, 1), np.nan)
-
-    return statistic

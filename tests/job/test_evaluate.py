@@ -8,6 +8,8 @@ from helpers import chain_result_of
 
 from mdps_ref.job.evaluate import evaluate, metrics_of
 from mdps_ref.job.maps import Maps
+from mdps_ref.scoring.intervals import by_repeating, interval, resampled
+from mdps_ref.scoring.metrics import aupro, auroc, average_precision
 
 CHAINS = ("mdps", "guided", "reconstruction")
 LABELS = [True, True, False, False]
@@ -116,3 +118,41 @@ def test_each_chain_is_judged_by_its_own_maps(quick_config):
     for chain in CHAINS:
         metrics = evaluate(of_all(blind) | {chain: perfect}, [0.0], LABELS, areas(), quick_config())
         assert {name for name in CHAINS if metrics[name]["image_auroc"] == 1} == {chain}
+
+
+def test_intervals_are_those_of_metrics_of_drawn_images_and_hold_the_values(quick_config):
+    """The oracle computes each metric afresh for each resample, from the images themselves."""
+    rng = np.random.default_rng(0)
+    maps = (rng.random(TRUTHS.shape) + 0.5 * TRUTHS).astype(np.float32)
+    chain = by_hand(maps)
+    found = evaluate(of_all(chain), [0.0], LABELS, areas(), quick_config(seed=3))["guided"]
+    counts = resampled(4, 1000, 3, LABELS)
+    for name, metric, labels, scores in (
+        ("image_auroc", auroc, LABELS, chain.score),
+        ("image_average_precision", average_precision, LABELS, chain.score),
+        ("pixel_auroc", auroc, TRUTHS, maps),
+        ("aupro", aupro, TRUTHS, maps),
+    ):
+        expected = interval(by_repeating(metric, labels, scores), counts)
+        assert found[name] == pytest.approx(expected.value, abs=1e-6), name
+        assert found["intervals"][name] == pytest.approx(expected[1:], abs=1e-6 + found["interval_error"]), name
+    assert found["interval_error"] < 0.01
+
+
+def test_a_larger_test_set_has_no_intervals(quick_config, monkeypatch):
+    monkeypatch.setattr("mdps_ref.job.evaluate.MOST_RESAMPLED", 3)
+    chain = by_hand(TRUTHS)
+    found = evaluate(of_all(chain), [0.0], LABELS, areas(), quick_config())["mdps"]
+    assert chain.tally is None and found["intervals"] == {} and found["interval_error"] is None
+
+
+def test_the_drop_in_error_when_the_least_certain_tenth_is_set_aside(quick_config):
+    """Of ten decisions one is wrong; the spread points at it, and the distance to the threshold at another one."""
+    score, spread = np.array([1, 2, 6, 1, 1, 9, 9, 9, 9, 4.5]), np.zeros((10, 2, 2))
+    spread[2] = 1
+    maps = Maps(np.zeros((10, 2, 2, 3)), spread, spread, spread, score, spread)
+    chain, labels = chain_result_of(maps, [None] * 10), [False] * 5 + [True] * 5
+    for samples, drop in ((2, {"spread": 0.1, "distance": 0.1 - 1 / 9}), (1, {"distance": 0.1 - 1 / 9})):
+        found = evaluate(of_all(chain), [4.0], labels, [None] * 10, quick_config(samples=samples))["uncertainty"]
+        assert (found["images"], found["wrong"], found["set_aside"], found["error"]) == (10, 1, 1, 0.1)
+        assert found["drop"] == pytest.approx(drop)

@@ -98,6 +98,8 @@ def test_a_chains_records_are_the_judged_values_of_its_maps(tmp_path, quick_conf
         for difference, truth in zip(judged.difference, truths, strict=True)
     ]
     np.testing.assert_allclose(kept.inside, inside, rtol=1e-6)
+    ends = [(judged.anomaly + sign * judged.spread).max(axis=(1, 2)) for sign in (1, -1)]
+    np.testing.assert_allclose(kept.width, (ends[0] - ends[1]) / 2, rtol=1e-6)
     np.testing.assert_array_equal(np.concatenate([part for _, part in kept.judged_anomaly()]), judged.anomaly)
     shown = kept.shown_maps()
     for name, array in vars(judged).items():
