@@ -263,7 +263,8 @@ def summary(result):
     for chain in ("mdps", "guided", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction"):
         values = [metrics[chain][name] for name in COLUMNS]
         lines.append(f"{chain:16}" + "".join(f"{'-' if value is None else format(value, '.4f'):>19}" for value in values))
-    return "\n".join([*lines, flagged_line(result)])
+    warned = [f"warning: {result.warning}"] if result.warning else []
+    return "\n".join([*lines, flagged_line(result), *warned])
 
 
 def flagged_line(result):

@@ -22,6 +22,7 @@ from mdps_ref.job.progress import progress, say, stage
 from mdps_ref.job.result import Result, choose_images
 from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_config, write_json, write_map, write_scores
 from mdps_ref.job.train import resume_training, train
+from mdps_ref.job.training_check import check_training, warning
 from mdps_ref.job.weights import load_weights
 
 TUNING = "tuning.json"
@@ -76,6 +77,11 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
                 tune = functools.partial(tune, draw_batches=cluster(draw_samples, weights, config))
             config, trials = tuned(tune, model, weights, config, images.held_out, folder)
         model = make_model(weights, config)
+    with stage("training check", seconds):
+        training = check_training(model, config, images.train, images.held_out)
+    warned = warning(training, config, folder)
+    if warned:
+        say(f"warning: {warned}")
     shown = choose_images(images.defects)
     make_maps = cluster(batch_maps, weights, config) if cluster else one_after_another
     detection, held_out_scores = calibrate_and_detect(model, images, config, folder, shown, seconds, make_maps)
@@ -83,6 +89,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}
         labels, areas = [item.is_anomalous for item in images.items], _areas(images.truths)
         metrics = evaluate(chains, held_out_scores, labels, areas, config, detection.mask_threshold)
+        metrics["trained_enough"] = training.as_dict()
         threshold = metrics["mdps"]["decision_threshold"]
         check_still_there(folder)
         write_json(folder / "metrics.json", metrics | {"set_aside": images.findings.as_dict()})
@@ -106,6 +113,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         versions=versions(xp),
         told=told(images, config),
         trials=trials,
+        warning=warned,
     )
 
 

@@ -44,6 +44,8 @@ class Result:
         What the run said of its images before it trained: how many, and what was set aside.
     trials : list of dict
         The settings that were tried without labels, see `study.tuning.Trial`; [] where the run was not tuned.
+    warning : str
+        That the network is trained too little, and what to do, see `training_check`; "" where it is trained enough.
     """
 
     config: Config
@@ -61,6 +63,7 @@ class Result:
     versions: dict
     told: list
     trials: list = dataclasses.field(default_factory=list)
+    warning: str = ""
 
     @property
     def threshold(self):
