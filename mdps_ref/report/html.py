@@ -1,4 +1,4 @@
-"""The HTML of the report: the page's outline and style, and the elements for a name, a number, pairs of values and a figure."""
+"""The HTML of the report: the page's outline and style, and the elements for a name, a number, a share, pairs of values and a figure."""
 
 import base64
 import html
@@ -17,62 +17,99 @@ def number(value, form):
     return "not defined" if value is None else format(value, form)
 
 
+def percent(share):
+    """Return a share in percent, such as "99.6 %"; only a share of 0 or 1 reads 0 % or 100 %."""
+    text = f"{100 * share:.1f}".removesuffix(".0")
+    text = "over 99.9" if text == "100" and share < 1 else "under 0.1" if text == "0" and share > 0 else text
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
+def data_uri(data):
+    """Return PNG bytes as an address that holds them."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
 def pairs_table(pairs):
     """Return a table of names and values, in as many columns as fit."""
     rows = "\n".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value) or '–'}</dd></div>" for name, value in pairs.items())
     return f"<dl>\n{rows}\n</dl>"
 
 
-def figure_element(name, data, caption):
-    """Return a figure with its caption; the PNG bytes are embedded in the page."""
-    image = base64.b64encode(data).decode()
-    picture = f'<div class="picture"><img alt="{name}" src="data:image/png;base64,{image}"></div>'
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+def figure_element(name, data, caption, kind="wide"):
+    """Return a figure with its caption; the PNG bytes are embedded in the page. A wide one scrolls in its own box on a phone."""
+    return f'<figure><div class="{kind}"><img alt="{name}" src="{data_uri(data)}"></div><figcaption>{caption}</figcaption></figure>'
 
 
 STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 1100px; padding: 2.5rem 1.5rem 4rem; color: #1a1a1a; background: #fff;
-       font: 17px/1.55 Charter, "Bitstream Charter", "Sitka Text", Cambria, Georgia, serif; }
-h1, h2, table, dl, .subtitle, .note, figcaption { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0; letter-spacing: -0.01em; }
-h2 { font-size: 1.2rem; margin: 3rem 0 0.8rem; padding-top: 0.6rem; border-top: 1px solid #1a1a1a; }
-.subtitle { color: #555; font-size: 0.9rem; margin: 0.4rem 0 1.8rem; }
-p { max-width: 46rem; margin: 0 0 1rem; }
-.note { max-width: 44rem; margin: 1.4rem 0; padding: 0.8rem 1.1rem; border-left: 4px solid #d55e00; background: #fdf3ec;
-        font-size: 0.9rem; }
+:root { color-scheme: light; --ink: #1a1a1a; --soft: #555; --line: #e2e2e2; --blue: #0072b2; --orange: #b34a00; --green: #00694e; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1100px; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
+       font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.15rem; line-height: 1.3; margin: 0; color: var(--soft); font-weight: 600; }
+h2 { font-size: 1.5rem; line-height: 1.25; letter-spacing: -0.01em; margin: 3.4rem 0 0.9rem; padding-top: 0.8rem;
+     border-top: 2px solid var(--ink); }
+h3 { font-size: 1.02rem; margin: 2.2rem 0 0.5rem; }
+p { max-width: 46rem; margin: 0 0 0.9rem; }
+ul { padding-left: 1.2rem; }
+.subtitle { color: var(--soft); font-size: 0.86rem; margin: 0.2rem 0 1.6rem; }
+.lead { max-width: none; font-size: clamp(1.65rem, 4.6vw, 2.7rem); line-height: 1.18; letter-spacing: -0.02em; margin: 0 0 1rem; }
+.lead b { color: var(--blue); }
+.lead + p { font-size: 1.08rem; max-width: 52rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; margin: 1.6rem 0; }
+.tile { border-top: 4px solid var(--blue); background: #f4f8fb; padding: 0.9rem 1.1rem; }
+.tile h3 { margin: 0; font-size: 0.95rem; color: var(--soft); font-weight: 600; }
+.tile p { font-size: 0.9rem; line-height: 1.45; margin: 0; }
+.tile .value { font-size: 2.3rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; }
+.note { max-width: 52rem; margin: 1.4rem 0; padding: 0.8rem 1.1rem; border-left: 4px solid #d55e00; background: #fdf3ec;
+        font-size: 0.94rem; }
 .note p, .note ul { margin: 0.2rem 0; }
-.note ul { padding-left: 1.2rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); gap: 1.3rem 1.2rem; list-style: none;
+         padding: 0; margin: 1.2rem 0 0; }
+.card { break-inside: avoid; min-width: 0; }
+.card p { font-size: 0.9rem; line-height: 1.4; margin: 0.4rem 0 0; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 3px; }
+.picture { position: relative; }
+.picture svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
+.picture path { fill: none; stroke: #fff; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
+.picture .halo { stroke: #000; stroke-width: 3.5; stroke-opacity: 0.55; }
+.right { color: var(--green); } .wrong { color: #fff; background: #b34a00; padding: 0 0.4em; border-radius: 3px; }
+.scale { max-width: 25rem; margin: 1.3rem 0 0.6rem; font-size: 0.78rem; color: var(--soft); }
+.bar { height: 0.7rem; }
+.ticks { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1.6rem 2.2rem; align-items: start; }
+.panels > * { margin: 0; min-width: 0; }
+.halves { grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+small, sub { line-height: 1.3; } small { color: var(--soft); font-size: 0.85em; } sub { line-height: 0; }
 figure { margin: 1.2rem 0 0; break-inside: avoid; }
-sub { line-height: 0; }
-.wide { overflow-x: auto; }
+.fits { max-width: 34rem; } .wide { overflow-x: auto; }
 img { display: block; width: 100%; height: auto; }
-figcaption { font-size: 0.84rem; line-height: 1.45; color: #444; max-width: 56rem; margin-top: 0.7rem; }
-table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; width: 100%; border-bottom: 1.5px solid #1a1a1a; }
+figcaption { font-size: 0.84rem; line-height: 1.45; color: #444; max-width: 56rem; margin-top: 0.6rem; }
+table { border-collapse: collapse; font-size: 0.88rem; line-height: 1.4; width: 100%; border-bottom: 1.5px solid var(--ink); }
 table.narrow { width: auto; min-width: min(30rem, 100%); }
-thead th { border-top: 1.5px solid #1a1a1a; border-bottom: 1px solid #1a1a1a; font-weight: 600; vertical-align: bottom; }
+thead th { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom; }
 th, td { padding: 0.42rem 0.9rem 0.42rem 0; text-align: left; vertical-align: top; }
 tbody th { font-weight: 500; white-space: nowrap; }
-tbody tr + tr > * { border-top: 1px solid #e4e4e4; }
+tbody tr + tr > * { border-top: 1px solid var(--line); }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; padding-right: 1.6rem; }
 td:last-child:not(.number) { color: #444; }
 dl { columns: 3 15rem; column-gap: 2.5rem; font-size: 0.84rem; margin: 0; }
-dl div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px solid #e4e4e4; padding: 0.22rem 0;
+dl div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px solid var(--line); padding: 0.22rem 0;
          break-inside: avoid; }
-dt { color: #555; }
+dt { color: var(--soft); }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-/* On a phone, figures keep a readable size and scroll. A metric's numbers stand below its name, and its explanation below them. */
+/* On a phone, wide figures keep a readable size and scroll. A metric's numbers stand below its name, and its explanation below them. */
 @media (max-width: 44rem) {
-  body { padding: 1.5rem 1rem 3rem; }
-  .picture { overflow-x: auto; }
-  .picture img { min-width: 44rem; }
+  body { padding: 1.4rem 1rem 3rem; }
+  .wide img { min-width: 44rem; }
   .number { padding-right: 0.5rem; }
+  tbody th { white-space: normal; }
   .metrics tr { display: flex; flex-wrap: wrap; }
   .metrics tr > * { flex: 1 0 100%; border: 0; padding: 0.15rem 0; }
   .metrics tr > .number { flex: 1 1 0; text-align: left; white-space: normal; }
-  .metrics thead tr { border-top: 1.5px solid #1a1a1a; border-bottom: 1px solid #1a1a1a; }
+  .metrics thead tr { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); }
+  .metrics thead th { border: 0; }
   .metrics tbody tr { padding: 0.4rem 0; }
-  .metrics tbody tr + tr { border-top: 1px solid #e4e4e4; }
+  .metrics tbody tr + tr { border-top: 1px solid var(--line); }
   .metrics thead th:last-child { display: none; }
 }
 @media print { body { padding: 0; font-size: 11pt; } h2 { break-after: avoid; } tr { break-inside: avoid; } }
@@ -99,21 +136,50 @@ def whole_page(title, body, more_style=""):
     return OUTLINE.substitute(title=title, body=body, style=STYLE + more_style)
 
 
-PAGE = Template("""<h1>Masked diffusion posterior sampling: $category</h1>
+PAGE = Template("""<h1>Masked diffusion posterior sampling (MDPS): $category</h1>
 <p class="subtitle">$subtitle</p>
-$summary
+$verdict
+$warning
 $leaks
-<h2>How much of an image is changed</h2>
+<h2>Where it looks</h2>
+<p>$looks</p>
+$cards
+<h2>Why to believe it, or not</h2>
+<p>$method</p>
+<h3>Three chains compared</h3>
+<div class="panels halves">
 $differences
-<h2>Image by image</h2>
+<div>
+<p>$found</p>
+</div>
+</div>
+<h3>Is the network trained enough? $enough</h3>
+<p>$trained</p>
+$reconstructions
+<h3>Step by step</h3>
 $gallery
-<h2>Metrics</h2>
+<h3>Does it know when it is wrong?</h3>
+<div class="panels halves">
+$uncertainty
+<div>
+<p>$unsure</p>
+</div>
+</div>
+<h2>The numbers</h2>
+<p>$intervals</p>
 $metrics
-$curves
 <h2>The decision</h2>
 <p>$decision</p>
-$kinds
+<div class="panels halves">
 $scores
+<div>
+$kinds
+</div>
+</div>
+<h3>At every threshold</h3>
+<div class="panels">
+$curves
+</div>
 $tuning
 <h2>Training</h2>
 $loss

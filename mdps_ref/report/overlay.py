@@ -52,8 +52,35 @@ def overlay(path, anomaly, detector):
     planes = [np.asarray(plane().convert("F").resize(size, Image.Resampling.BILINEAR)) for plane in picture.planes]
     image = picture.unit(np.stack(planes, axis=-1)).clip(0, 1) * np.ones(3, np.float32)
     heat = map_at_image_size(anomaly, size, detector.config.fit)
-    level = np.sqrt((heat / heat_top(detector)).clip(0, 1))  # square roots show faint defects
-    mixed = (1 - 0.85 * level[..., None]) * image + 0.85 * level[..., None] * colormaps[HEAT](0.25 + 0.75 * level)[..., :3]
+    return pixels_as_png(blended(image, heat, heat_top(detector)))
+
+
+def blended(image, heat, top):
+    """Lay an anomaly map over its image.
+
+    Parameters
+    ----------
+    image : array, (H, W, 3), 0 to 1
+    heat : array, (H, W)
+    top : float
+        The map value at the upper end of the colour scale.
+
+    Returns
+    -------
+    array, (H, W, 3), 0 to 1
+        The image itself where the map is 0.
+    """
+    level = np.sqrt((heat / top).clip(0, 1))[..., None]  # square roots show faint defects
+    return (1 - 0.85 * level) * image + 0.85 * level * heat_colours(level[..., 0])
+
+
+def heat_colours(level):
+    """Return the colours of levels from 0 to 1 on the scale of `blended`, (..., 3), 0 to 1."""
+    return colormaps[HEAT](0.25 + 0.75 * level)[..., :3]
+
+
+def pixels_as_png(image):
+    """Return an image, (H, W, 3) with values from 0 to 1, as PNG bytes."""
     data = io.BytesIO()
-    Image.fromarray(np.rint(255 * mixed).astype(np.uint8)).save(data, "PNG")
+    Image.fromarray(np.rint(255 * image).astype(np.uint8)).save(data, "PNG")
     return data.getvalue()

@@ -1,13 +1,14 @@
-"""The plots of a report: differences, scores, curves and the training loss. Each is a matplotlib Figure; pyplot is not used."""
+"""The plots of a report, from the differences of the chains to the training loss. Each is a matplotlib Figure; pyplot is not used."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mdps_ref.data.folders import GOOD
-from mdps_ref.job.evaluate import PRO_LIMIT
-from mdps_ref.report.style import CHAINS, DEFECT_COLOUR, FAINT, GOOD_COLOUR, INK, WIDTH, chains_of, plain_axes, printable
+from mdps_ref.job.evaluate import PRO_LIMIT, doubts
+from mdps_ref.report.style import CHAINS, DEFECT_COLOUR, DOUBTS, FAINT, GOOD_COLOUR, HALF, INK, THIRD, chains_of, plain_axes, printable
 from mdps_ref.scoring.curves import roc_curve
 from mdps_ref.scoring.metrics import exceeds
+from mdps_ref.scoring.uncertainty import errors_left
 
 GREY_LEVEL = 2 / 255  # one of the 256 grey levels of an image, in pixel values from -1 to 1
 SMALLEST = 1e-4  # the lower end of the axis of differences, which is logarithmic; a difference may be 0
@@ -26,26 +27,25 @@ def differences(result):
     Figure
     """
     shown = chains_of(result.config)
-    figure = Figure((WIDTH, 1.5 + 0.7 * len(shown)), layout="constrained")
+    figure = Figure((HALF, 1.2 + 1.0 * len(shown)), layout="constrained")
     axes = figure.subplots()
     good = np.array([kind == GOOD for kind in result.defects])
-    for height, key in enumerate(shown):
-        chain = result.chains[key]
-        _draw_strip(axes, chain.difference[good], height, GOOD_COLOUR)
-        _draw_strip(axes, chain.inside[np.isfinite(chain.inside)], height, DEFECT_COLOUR)
+    for height, (key, chain) in enumerate(shown.items()):
+        found = result.chains[key]
+        _draw_strip(axes, found.difference[good], height, GOOD_COLOUR)
+        _draw_strip(axes, found.inside[np.isfinite(found.inside)], height, DEFECT_COLOUR)
         _draw_means(axes, result.metrics[key], height)
-        axes.text(
-            1.02, height, _comparison(key, result.metrics), transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, color=INK
-        )
-    axes.axvline(GREY_LEVEL, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.text(GREY_LEVEL, -0.72, "one grey level (of 256)", ha="center", va="bottom", fontsize=8.5, color=GOOD_COLOUR)
-    for x, text, colour in ((0.30, "◆ good images", GOOD_COLOUR), (0.55, "◆ inside defects", DEFECT_COLOUR)):
-        axes.annotate(text, (x, 1), (0, 17), xycoords="axes fraction", textcoords="offset points", color=colour, weight="bold")
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom", "color": INK}
+        axes.annotate(chain.name, (0, height - 0.42), (0, 0), fontsize=11, weight="bold", **place)
+        axes.annotate(_comparison(key, result.metrics), (1, height - 0.42), (0, 0), fontsize=8.5, ha="right", **place)
+    axes.axvline(GREY_LEVEL, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    axes.text(GREY_LEVEL, len(shown) - 0.46, " one grey level (of 256)", va="bottom", fontsize=8, color=GOOD_COLOUR)
+    for x, text, colour in ((0.0, "◆ good images", GOOD_COLOUR), (0.36, "◆ inside defects", DEFECT_COLOUR)):
+        axes.annotate(text, (x, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", color=colour, weight="bold", fontsize=9.5)
     largest = max(2, 1.5 * axes.dataLim.xmax)  # x_0 of a network that is hardly trained may leave [-1, 1]
-    axes.set(xscale="log", xlim=(SMALLEST, largest), ylim=(len(shown) - 0.4, -0.7))
-    axes.set_yticks(range(len(shown)), [chain.name for chain in shown.values()])
+    axes.set(xscale="log", xlim=(SMALLEST, largest), ylim=(len(shown) - 0.42, -0.78), yticks=[])
     plain_axes(axes, xlabel="mean |$x_0 - y$| (pixel values from −1 to 1, log axis)")
-    axes.tick_params(axis="y", length=0, labelsize=11)
+    axes.spines["left"].set_visible(False)
     return figure
 
 
@@ -68,14 +68,16 @@ def _draw_means(axes, metrics, height):
 
 
 def _comparison(key, metrics):
-    """Return a chain's contrast, and the comparison of its means with those of reconstruction, a line each."""
+    """Return a chain's AUROC with its contrast, and the comparison of its means with those of reconstruction, a line each."""
     own, reconstruction = metrics[key], metrics["reconstruction"]
-    lines = [] if own["contrast"] is None else [f"contrast {own['contrast']:.1f}"]
+    names = {"image_auroc": ("image AUROC", ".3f"), "contrast": ("contrast", ".1f")}
+    first = ", ".join(f"{name} {own[metric]:{form}}" for metric, (name, form) in names.items() if own[metric] is not None)
+    second = []
     if key != "reconstruction" and own["good_difference"] and reconstruction["good_difference"]:
-        lines.append(f"{closeness(own, reconstruction)} on good images")
+        second.append(f"{closeness(own, reconstruction)} on good images")
     if key != "reconstruction" and own["defect_difference"] is not None and reconstruction["defect_difference"]:
-        lines.append(f"{own['defect_difference'] / reconstruction['defect_difference'] * 100:.0f} % of the difference in defects")
-    return "\n".join(lines)
+        second.append(f"{own['defect_difference'] / reconstruction['defect_difference'] * 100:.0f} % in defects")
+    return "\n".join(filter(None, [first, ", ".join(second)]))
 
 
 def closeness(own, reconstruction):
@@ -113,8 +115,8 @@ def score_histogram(result):
     rows = [("good, held out", result.held_out_scores, GOOD_COLOUR), ("good, test", score[defects == GOOD], GOOD_COLOUR)]
     rows += [(printable(kind), score[defects == kind], DEFECT_COLOUR) for kind in kinds]
     strip_height = 0.26 * len(rows) + 0.1
-    figure = Figure((WIDTH, 2.9 + strip_height), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, strip_height))
+    figure = Figure((HALF, 2.5 + strip_height), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.8, strip_height))
     groups = [("good, held out", rows[0][1], FAINT, "stepfilled"), ("good, test", rows[1][1], GOOD_COLOUR, "step")]
     _draw_histograms(upper, [*groups, ("defective", score[defects != GOOD], DEFECT_COLOUR, "step")])
     for height, (_, values, colour) in enumerate(rows):
@@ -146,7 +148,7 @@ def _mark_threshold(upper, lower, threshold):
     for axes in (upper, lower):
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), zorder=0)
     place = {"xycoords": ("data", "axes fraction"), "xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    upper.annotate(f"threshold {threshold:.3f} (scores above it are flagged)", (threshold, 1), color=INK, fontsize=9, **place)
+    upper.annotate(f"flagged above {threshold:.3f}", (threshold, 1), color=INK, fontsize=9, **place)
 
 
 def curves(result):
@@ -158,11 +160,12 @@ def curves(result):
 
     Returns
     -------
-    Figure
+    dict of str to Figure
+        "roc-images", "roc-pixels" and "pro".
     """
-    figure = Figure((WIDTH, 3.9), layout="constrained")
-    image, pixel, region = figure.subplots(1, 3)
     labels = np.array([kind != GOOD for kind in result.defects])
+    figures = {name: Figure((THIRD, 3.5), layout="constrained") for name in ("roc-images", "roc-pixels", "pro")}
+    image, pixel, region = (figure.subplots() for figure in figures.values())
     _draw_curves(image, result, "image_auroc", lambda chain: roc_curve(labels, chain.score)[:2])
     _draw_curves(pixel, result, "pixel_auroc", lambda chain: chain.pixels.roc_curve())
     _draw_curves(region, result, "aupro", lambda chain: chain.pixels.pro_curve())
@@ -170,7 +173,7 @@ def curves(result):
     plain_axes(pixel, "Pixels: ROC", "share of normal pixels marked", "share of anomalous pixels marked")
     plain_axes(region, "Regions: PRO", "share of normal pixels marked", "share of each region marked, mean")
     region.set_xlim(0, PRO_LIMIT)
-    return figure
+    return figures
 
 
 def _draw_curves(axes, result, metric, curve_of):
@@ -195,6 +198,32 @@ def _thinned(x, y, points=2000):
     return x[kept], y[kept]
 
 
+def uncertainty(result):
+    """Plot the error rate that is left against the share of least certain decisions that are set aside.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    Figure
+    """
+    figure = Figure((HALF, 3.1), layout="constrained")
+    axes = figure.subplots()
+    wrong, count = result.flagged != np.array([kind != GOOD for kind in result.defects]), len(result.defects)
+    aside = 100 * np.arange(count) / count
+    axes.axhline(100 * wrong.mean(), color=GOOD_COLOUR, linewidth=1.2, linestyle=(0, (4, 2)), label="chance")
+    for name, doubt in doubts(result.chains["mdps"], result.threshold, result.config.samples).items():
+        axes.plot(aside, 100 * errors_left(wrong, doubt), color=DOUBTS[name].colour, linewidth=2, label=f"by {DOUBTS[name].name}")
+    axes.axvline(10, color=FAINT, linewidth=1, zorder=0)
+    plain_axes(axes, xlabel="least certain decisions set aside (%)", ylabel="wrong decisions among the others (%)")
+    in_sight = max(max(line.get_ydata()[: count // 2 + 1]) for line in axes.lines[:-1])  # the last few jump about
+    axes.set(xlim=(0, 50), ylim=(0, max(1, 1.3 * in_sight)))
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
 def loss_curve(log):
     """Plot the training loss of each step and its running mean.
 
@@ -211,7 +240,7 @@ def loss_curve(log):
     steps = np.arange(1, len(loss) + 1)
     total = np.append(0, np.cumsum(loss))
     first, last = np.maximum(steps - RUNNING_MEAN // 2, 0), np.minimum(steps + RUNNING_MEAN // 2, len(loss))
-    figure = Figure((WIDTH, 3.2), layout="constrained")
+    figure = Figure((HALF, 3.0), layout="constrained")
     axes = figure.subplots()
     colour = CHAINS["mdps"].colour
     axes.plot(steps, loss, color=colour, linewidth=0.8, alpha=0.35, label="each step")

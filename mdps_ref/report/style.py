@@ -4,12 +4,13 @@ import io
 from typing import NamedTuple
 
 WIDTH = 10.5  # inches, the full width of the page: text in a figure is about as large as text on the page
-DOTS_PER_INCH = 160
+HALF, THIRD = 5.1, 3.5  # inches, of figures that stand beside each other, and below each other on a phone
+DOTS_PER_INCH = 200  # two dots and more for each of a screen's
 GOOD_COLOUR, DEFECT_COLOUR, INK, FAINT = "#4D4D4D", "#D55E00", "#222222", "#D9D9D9"
 
 
 class Chain(NamedTuple):
-    """The name and the colour of a chain in a report."""
+    """The name and the colour of a chain, or of a measure, in a report."""
 
     name: str
     colour: str
@@ -20,6 +21,10 @@ CHAINS = {
     "mdps": Chain("MDPS", "#0072B2"),
     "guided": Chain("guided", "#E69F00"),
     "reconstruction": Chain("reconstruction", "#7A7A7A"),
+}
+DOUBTS = {  # the keys are those of `evaluate.doubts`
+    "spread": Chain("the spread over the samples", "#0072B2"),
+    "distance": Chain("the distance to the threshold", "#009E73"),
 }
 
 

@@ -36,27 +36,6 @@ class Metric:
 
 BOTH_IMAGES, TRUE_MASKS = "both good and defective test images", "true masks of defects"
 METRICS = {
-    "good_difference": Metric(
-        "Difference on good images",
-        ".4f",
-        -1,
-        "good test images",
-        f"Mean |{X_0} − {Y}| over good images, in pixel values from −1 to 1. Good pixels should not change.",
-    ),
-    "defect_difference": Metric(
-        "Difference in defects",
-        ".4f",
-        1,
-        TRUE_MASKS,
-        f"Mean |{X_0} − {Y}| over the pixels under the true masks. The more of a defect is gone from {X_0}, the clearer the map shows it.",
-    ),
-    "contrast": Metric(
-        "Contrast",
-        ".1f",
-        1,
-        f"{TRUE_MASKS}, and good test images whose difference is above 0",
-        "Difference in defects, divided by difference on good images.",
-    ),
     "image_auroc": Metric(
         "Image AUROC",
         ".3f",
@@ -79,18 +58,40 @@ METRICS = {
         "Image AUROC, but of single pixels; large defects count most.",
     ),
     "aupro": Metric(
-        "AUPRO",
+        f"AUPRO {100 * PRO_LIMIT:.0f} %",
         ".3f",
         1,
         TRUE_MASKS,
         "Share of a defect’s area that the map marks, averaged over all defects, large or small, and over thresholds that mark up to "
         f"{100 * PRO_LIMIT:.0f} % of the normal pixels; {PRO_LIMIT / 2:g} is guessing, 1 is perfect.",
     ),
+    "contrast": Metric(
+        "Contrast",
+        ".1f",
+        1,
+        f"{TRUE_MASKS}, and good test images whose difference is above 0",
+        "Difference in defects, divided by difference on good images. Read it beside the AUROCs: it cannot tell whether defective images "
+        "score higher than good ones, and a network that has learnt nothing can have much of it.",
+    ),
+    "good_difference": Metric(
+        "Difference on good images",
+        ".4f",
+        -1,
+        "good test images",
+        f"Mean |{X_0} − {Y}| over good images, in pixel values from −1 to 1. Good pixels should not change.",
+    ),
+    "defect_difference": Metric(
+        "Difference in defects",
+        ".4f",
+        1,
+        TRUE_MASKS,
+        f"Mean |{X_0} − {Y}| over the pixels under the true masks. The more of a defect is gone from {X_0}, the clearer the map shows it.",
+    ),
 }
 
 
 def metrics_table(result):
-    """Write all metrics of the chains side by side, with the best value of each row in bold.
+    """Write all metrics of the chains side by side, with their intervals below them, and the best value of each row in bold.
 
     Parameters
     ----------
@@ -103,17 +104,22 @@ def metrics_table(result):
     """
     shown = chains_of(result.config)
     head = "".join(f'<th class="number">{chain.name}</th>' for chain in shown.values())
-    rows = "\n".join(_metric_row(metric, [result.metrics[chain][key] for chain in shown]) for key, metric in METRICS.items())
+    of_chains = [result.metrics[chain] for chain in shown]
+    rows = "\n".join(
+        _metric_row(metric, [of_chain[key] for of_chain in of_chains], [of_chain["intervals"].get(key) for of_chain in of_chains])
+        for key, metric in METRICS.items()
+    )
     return f'<table class="metrics"><thead><tr><th>Metric</th>{head}<th>What it says</th></tr></thead><tbody>\n{rows}\n</tbody></table>'
 
 
-def _metric_row(metric, values):
+def _metric_row(metric, values, intervals):
     """Write a row of the table of metrics; a value of None reads "not defined", and the row says what the metric needs."""
     best = max((metric.better * value for value in values if value is not None), default=None)
     cells = ""
-    for value in values:
+    for value, ends in zip(values, intervals, strict=True):
         text = number(value, metric.form)
-        cells += f'<td class="number">{f"<b>{text}</b>" if value is not None and metric.better * value == best else text}</td>'
+        between = f"<br><small>{'–'.join(format(end, metric.form) for end in ends)}</small>" if ends else ""
+        cells += f'<td class="number">{f"<b>{text}</b>" if value is not None and metric.better * value == best else text}{between}</td>'
     wanted = "Higher is better." if metric.better > 0 else "Lower is better."
     missing = f" <i>Not defined here: it needs {metric.needs}.</i>" if None in values else ""
     return f"<tr><th>{metric.name}</th>{cells}<td>{metric.gloss} {wanted}{missing}</td></tr>"

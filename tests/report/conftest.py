@@ -26,7 +26,7 @@ def fake_maps(rng, count, level):
 
 
 def _fake_result(
-    defects=("good", "good", "bent", "rust"), masks=True, names=None, mdps=None, threshold=None, shown=None, told=(), **settings
+    defects=("good", "good", "bent", "rust"), masks=True, names=None, mdps=None, threshold=None, shown=None, told=(), warning="", **settings
 ):
     rng = np.random.default_rng(0)
     count, config = len(defects), make_config({"image_size": SIDE, "samples": 2} | settings)
@@ -43,6 +43,8 @@ def _fake_result(
     chains = {name: chain_result_of(chain, truths, shown) for name, chain in maps.items()}
     areas = [truth if truth is None else int(truth.sum()) for truth in truths]
     metrics = evaluate(chains, held_out, defective, areas, config, mask_threshold)
+    metrics["trained_enough"] = {"enough": True, "images": 3, "noise_loss": 0.11, "gaussian_noise_loss": 0.22}
+    metrics["trained_enough"] |= {"reconstruction_error": 0.033, "mean_image_error": 0.044}
     if threshold is not None:
         metrics["mdps"]["decision_threshold"] = threshold
     return Result(
@@ -60,12 +62,13 @@ def _fake_result(
         seconds={"training": 12.34},
         versions={"numpy": "9.8.7"},
         told=list(told),
+        warning=warning,
     )
 
 
 @pytest.fixture(scope="session")
 def fake_result():
-    """fake_result(defects, masks, names, mdps, threshold, shown, told, **settings): a Result of random arrays with images of these kinds.
+    """fake_result(defects, masks, names, mdps, threshold, shown, told, warning, **settings): a Result of random arrays with such images.
 
     mdps replaces some of MDPS's Maps, threshold the decision's. masks: whether defects have true masks. All images are shown if none are
     named.

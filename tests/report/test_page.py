@@ -11,10 +11,10 @@ from PIL import Image
 from mdps_ref.released.rules import leaks
 from mdps_ref.report.html import STYLE
 from mdps_ref.report.page import page, write_report
-from mdps_ref.report.style import CHAINS, WIDTH
+from mdps_ref.report.style import CHAINS, HALF, THIRD, WIDTH
 from mdps_ref.report.tables import METRICS
 
-FIGURES = ["curves", "differences", "gallery", "loss", "scores"]
+FIGURES = ["differences", "gallery", "loss", "pro", "roc-images", "roc-pixels", "scores", "uncertainty"]
 
 
 class Elements(html.parser.HTMLParser):
@@ -27,7 +27,7 @@ class Elements(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -64,13 +64,14 @@ def whole(tmp_path_factory, fake_result):
 
 
 def test_the_page_needs_no_other_file_and_runs_nothing(whole):
-    page = Elements(whole[2])
+    result, _, text = whole
+    page, pictures = Elements(text), 2 * len(result.shown) + 2 * result.defects.count("good")
     links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href", "srcset", "data")]
-    assert len(links) == 5
+    assert len(links) == len(FIGURES) + pictures
     assert all(link.startswith("data:image/png;base64,") for link in links)
     assert [name for _, attributes in page.elements for name in attributes if name == "href" or name.startswith("on")] == []
     assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "base"}
-    assert "url(" not in whole[2] and "@import" not in whole[2]
+    assert "url(" not in text and "@import" not in text
     assert page.open == []
 
 
@@ -86,10 +87,14 @@ def test_every_metric_stands_on_the_page(whole):
     for chain in CHAINS:
         for name, metric in METRICS.items():
             assert format(result.metrics[chain][name], metric.form) in cells, (chain, name)
+        for name, (low, high) in result.metrics[chain]["intervals"].items():
+            assert f"{low:{METRICS[name].form}}–{high:{METRICS[name].form}}" in cells, (chain, name)
+    assert result.metrics["mdps"]["intervals"].keys() == {"image_auroc", "image_average_precision", "pixel_auroc", "aupro", "contrast"}
     assert f"{result.threshold:.4g}" in cells
     assert f"{result.metrics['mdps']['f1']:.3f}" in cells
     assert "0.0123" in cells
-    assert set(result.metrics["guided"]) == METRICS.keys() | {"pixel_auroc_error", "aupro_error"}
+    others = {"pixel_auroc_error", "aupro_error", "intervals", "interval_error"}
+    assert set(result.metrics["guided"]) == METRICS.keys() | others
     assert "not defined" not in cells
 
 
@@ -106,10 +111,37 @@ def test_a_note_tells_how_test_images_change_each_other(fake_result, monkeypatch
     assert 'class="note"' not in page(fake_result(), {})
     monkeypatch.setattr("mdps_ref.report.page.leaks", lambda config: ["One norm a <batch>."] if config is result.config else [])
     text = page(result, {})
-    note = text[text.index('<div class="note"') : text.index("</div>")]
+    note = text[(start := text.index('<div class="note"')) : text.index("</div>", start)]
     assert "<li>One norm a &lt;batch&gt;.</li>" in note
     assert text.index("<h1>") < text.index(note) < text.index("<h2>")
     assert Elements(text).open == []
+
+
+def test_a_warning_of_too_little_training_comes_before_all_numbers_but_the_verdict(fake_result):
+    text = page(fake_result(warning="the network is trained <too> little"), {})
+    note = text[text.index('<div class="note"') : text.index("</div>", text.index('<div class="note"'))]
+    assert "is trained &lt;too&gt; little" in note
+    assert text.index('class="lead"') < text.index(note) < text.index("<h2>")
+
+
+def test_the_check_of_the_training_and_the_uncertainty_stand_on_the_page(fake_result):
+    result = fake_result(("good", "good", "rust", "rust"), mdps={"score": np.array([1, 6, 2, 8], np.float32)}, threshold=3.0)
+    text = without_settings(result)
+    assert [number for number in ("0.11", "0.22", "0.033", "0.044", "enough? Yes") if number not in text] == []
+    result.metrics["trained_enough"]["enough"] = False
+    assert "enough? No" in without_settings(result)
+    result.metrics["uncertainty"] |= {"wrong": 2, "error": 0.5, "set_aside": 1, "drop": {"spread": 0.17, "distance": -0.03}}
+    text = without_settings(result)
+    assert "2 of 4 decisions" in text and "falls by 17.0" in text and "rises by 3.0" in text
+    result.metrics["uncertainty"] |= {"wrong": 0, "error": 0.0}
+    assert "None of the 4 decisions is wrong" in without_settings(result)
+
+
+def test_a_test_set_too_large_for_intervals_says_so(fake_result, monkeypatch):
+    monkeypatch.setattr("mdps_ref.job.evaluate.MOST_RESAMPLED", 3)
+    result = fake_result()
+    assert {chain.tally for chain in result.chains.values()} == {None}
+    assert "no intervals" in without_settings(result) and "interval_error" in result.metrics["mdps"]
 
 
 def test_without_a_mask_the_page_names_neither_the_guided_chain_nor_a_mask(fake_result):
@@ -190,7 +222,7 @@ def test_figures_are_written_and_are_those_on_the_page(whole):
     for path in paths:
         with Image.open(path) as image:
             image.load()
-            assert image.format == "PNG" and image.width == 40 * WIDTH
+            assert image.format == "PNG" and image.width in (40 * WIDTH, 40 * HALF, 40 * THIRD)
             assert not image.text
 
 
@@ -208,7 +240,7 @@ def test_names_are_shown_and_never_become_markup(tmp_path, fake_result):
     parsed = Elements(page)
     assert "<script" not in page and kind not in page
     assert [text for text in (kind, told, 'a<script>"&') if text not in parsed.text] == []
-    assert len([tag for tag, _ in parsed.elements if tag == "img"]) == len(FIGURES)
+    assert len([tag for tag, _ in parsed.elements if tag == "img"]) == len(FIGURES) + 6  # two of each image, two of the good one
     assert parsed.open == []
     assert "b?d" in without_settings(fake_result(("good", "b\udce4d"), category="caf\udce9"))  # a file name that is no UTF-8
 
@@ -242,6 +274,6 @@ def test_good_images_that_come_back_exactly_are_drawn_and_told(tmp_path, fake_re
 def test_all_zero_maps_and_loaded_weights(tmp_path, fake_result):
     zero = np.zeros((4, 16, 16), np.float32)
     result = fake_result(weights="there.npz", mdps={"anomaly": zero, "spread": zero, "score": zero[:, 0, 0]})
-    summary = written(tmp_path, dataclasses.replace(result, log=np.zeros((0, 2)))).partition("<h2>")[0]
+    before_settings = written(tmp_path, dataclasses.replace(result, log=np.zeros((0, 2)))).partition("<h2>Settings")[0]
     assert not (tmp_path / "figures" / "loss.png").exists()
-    assert "there.npz" in summary
+    assert "there.npz" in before_settings

@@ -44,12 +44,12 @@ def test_scores_that_differ_by_rounding_alone_have_a_histogram(fake_result):
 
 def test_curves_carry_the_areas_and_stop_where_pro_stops(fake_result):
     result = fake_result()
-    figure = plots.curves(result)
-    for axes, metric in zip(figure.axes, ("image_auroc", "pixel_auroc", "aupro"), strict=True):
+    drawn = [figure.axes[0] for figure in plots.curves(result).values()]
+    for axes, metric in zip(drawn, ("image_auroc", "pixel_auroc", "aupro"), strict=True):
         texts = [text.get_text() for text in axes.get_legend().get_texts()]
         assert [text.rpartition(" ")[2] for text in texts] == [f"{result.metrics[chain][metric]:.3f}" for chain in CHAINS]
-    assert figure.axes[2].get_xlim() == (0, 0.3)
-    lines = {line.get_label().partition(":")[0]: line.get_data() for line in figure.axes[1].lines}
+    assert drawn[2].get_xlim() == (0, 0.3)
+    lines = {line.get_label().partition(":")[0]: line.get_data() for line in drawn[1].lines}
     for key, chain in CHAINS.items():
         x, y = lines[chain.name]
         assert np.trapezoid(y, x) == pytest.approx(result.metrics[key]["pixel_auroc"], abs=1e-3)
@@ -57,9 +57,22 @@ def test_curves_carry_the_areas_and_stop_where_pro_stops(fake_result):
 
 def test_without_a_mask_no_chain_is_drawn_twice(fake_result):
     result, names = fake_result(masked=False), ["MDPS, no mask", "reconstruction"]
-    assert [tick.get_text() for tick in plots.differences(result).axes[0].get_yticklabels()] == names
-    for axes in plots.curves(result).axes:
-        assert [line.get_text().partition(":")[0] for line in axes.get_legend().get_texts()] == names
+    texts = [text.get_text() for text in plots.differences(result).axes[0].texts]
+    assert [text for text in texts if text in names] == names and "guided" not in texts
+    for figure in plots.curves(result).values():
+        assert [line.get_text().partition(":")[0] for line in figure.axes[0].get_legend().get_texts()] == names
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_uncertainty_is_drawn_by_each_measure_beside_chance(samples, fake_result):
+    """Wrong is the second decision of four. The spread calls it the most certain; the distance, the least certain."""
+    score, spread = np.array([1, 4, 9, 9], np.float32), np.array([3, 1, 4, 2], np.float32)[:, None, None] * np.ones((1, 16, 16), np.float32)
+    result = fake_result(("good", "good", "rust", "rust"), mdps={"score": score, "spread": spread}, threshold=3.0, samples=samples)
+    lines = plots.uncertainty(result).axes[0].lines
+    drawn = [list(line.get_ydata()) for line in lines if len(line.get_ydata()) == 4]
+    expected = [[25, 100 / 3, 50, 100], [25, 0, 0, 0]][2 - samples :]
+    np.testing.assert_allclose(drawn, expected)
+    assert list(lines[0].get_ydata()) == [25, 25]
 
 
 def test_a_curve_of_many_points_keeps_its_shape():
@@ -80,5 +93,5 @@ def test_the_loss_is_averaged_over_the_steps_around():
 
 def test_figures_leave_no_global_state(fake_result):
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    plots.curves(fake_result()).savefig(io.BytesIO(), format="png")
+    plots.curves(fake_result())["pro"].savefig(io.BytesIO(), format="png")
     assert pyplot.get_fignums() == []

@@ -1,0 +1,221 @@
+"""What the report says of a run in sentences, as HTML: how images were judged, what was found, and what the numbers rest on."""
+
+import math
+
+from mdps_ref.data.folders import GOOD
+from mdps_ref.job.bundled import BUNDLED
+from mdps_ref.job.evaluate import BINS, MOST_RESAMPLED, PRO_LIMIT, RESAMPLES
+from mdps_ref.released.rules import leaks
+from mdps_ref.report import plots
+from mdps_ref.report.gallery import heat_limit
+from mdps_ref.report.html import X_0, Y, escaped, number, percent
+from mdps_ref.report.style import DOUBTS
+from mdps_ref.report.tables import BOTH_IMAGES
+
+
+def subtitle(result):
+    """Say what was tested."""
+    config, good = result.config, sum(kind == GOOD for kind in result.defects)
+    kinds = [f"{count} {kind}" for count, kind in ((len(result.defects) - good, "defective"), (good, "good")) if count]
+    size = " × ".join(str(side) for side in result.images.shape[1:3])
+    samples = f"{config.samples} sample{'s' * (config.samples != 1)} an image"
+    tested = f"{' and '.join(kinds)} test image{'s' * (len(result.defects) != 1)}"
+    return f"{tested} · {size} pixels · network {escaped(config.network)} · {samples} · seed {config.seed}"
+
+
+def training_note(result):
+    """Write the warning that the network is trained too little; "" where it is trained enough."""
+    text = f"<p><b>Do not trust these numbers.</b> {escaped(result.warning[:1].upper() + result.warning[1:])}.</p>"
+    return f'<div class="note" role="note">{text}</div>' if result.warning else ""
+
+
+def leak_note(config):
+    """Write the note on how test images change each other's results; "" if they do not."""
+    items = "".join(f"<li>{escaped(sentence)}</li>\n" for sentence in leaks(config))
+    told = "Under rules of the authors’ released code, the result of a test image depends on other test images (rows as in the README)"
+    return f'<div class="note" role="note"><p><b>Read with care.</b> {told}:</p>\n<ul>\n{items}</ul></div>' if items else ""
+
+
+def how_it_looks(result):
+    """Introduce the cards."""
+    shown = len(result.shown)
+    return (
+        f"{shown} of {len(result.names)} test images, chosen by file name alone: the first good ones, and the first ones of each kind of "
+        "defect. Left the image, right its anomaly map; the outline is the true defect. All maps of this page share one colour scale, from "
+        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. So the maps of good images should stay "
+        "dark."
+    )
+
+
+def method(result):
+    """Say what was done with the images."""
+    config = result.config
+    category = f"<b>{escaped(config.category)}</b>"
+    if config.weights == BUNDLED:
+        model = f"The diffusion model comes with the package. It was trained on good images of {category} alone."
+    elif config.weights:
+        model = (
+            f"A diffusion model was loaded from {escaped(config.weights)}. The held-out good images are unseen only if it was not "
+            "trained on them."
+        )
+    else:
+        model = f"A diffusion model was trained for {len(result.log)} steps, on good images of {category} alone."
+    drawn = f"{config.samples} images {X_0}, which show" if config.samples > 1 else f"an image {X_0}, which shows"
+    noised = (
+        f"Masked diffusion posterior sampling (MDPS) noises each test image {Y} to timestep {config.mdps_start} of 1000 and draws {drawn} "
+        f"what {Y} would look like without a defect."
+    )
+    side = len(result.images[0])
+    centre = (
+        f"Only the centre of each image is shown and judged, {side} × {side} of {config.image_size} × {config.image_size} pixels."
+        if side < config.image_size
+        else ""
+    )
+    return " ".join([model, noised, _how_drawn(config), centre]).strip()
+
+
+def _how_drawn(config):
+    """Say what each chain does to an image, with or without a mask."""
+    bright = f"The anomaly map is bright where {X_0} and {Y} differ."
+    if not config.masked:
+        return (
+            f"This run has no mask: guidance alone keeps every pixel near the test image. {bright} Reconstruction, which has no guidance, "
+            "is shown for comparison."
+        )
+    start = f", from timestep {config.guided_start}," if config.guided_start != config.mdps_start else ""
+    return (
+        f"MDPS leads pixels that look normal back to the test image, and draws suspected pixels anew. {bright} Two other chains are shown "
+        f"for comparison. Reconstruction draws every pixel anew, without guidance. The guided chain{start} draws every pixel anew too, but "
+        "guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected."
+    )
+
+
+def found(result):
+    """Compare MDPS with reconstruction."""
+    own, reconstruction = result.metrics["mdps"], result.metrics["reconstruction"]
+    sentences = []
+    if own["good_difference"] and reconstruction["good_difference"]:
+        sentences.append(
+            f"On good images, {X_0} differs from {Y} by {own['good_difference']:.4f} on average with MDPS and by "
+            f"{reconstruction['good_difference']:.4f} with reconstruction ({plots.closeness(own, reconstruction)})."
+        )
+    if own["defect_difference"] is not None and reconstruction["defect_difference"]:
+        share = 100 * own["defect_difference"] / reconstruction["defect_difference"]
+        sentences.append(f"Inside defects, the difference with MDPS is {share:.0f} % of the difference with reconstruction.")
+    return " ".join(sentences)
+
+
+def trained(result):
+    """Say what the check of the training found."""
+    check = result.metrics["trained_enough"]
+    return (
+        f"The network was asked for the noise in {check['images']} held-out good images. Its mean squared error is "
+        f"{check['noise_loss']:.3g}; that of a normal distribution of each pixel is {check['gaussian_noise_loss']:.3g}. Its "
+        f"reconstructions of these images differ from them by {check['reconstruction_error']:.3g}; the mean good image differs by "
+        f"{check['mean_image_error']:.3g}. A network that is not below both has not learnt what good images look like."
+    )
+
+
+def unsure(result):
+    """Say whether the least certain decisions hold the wrong ones."""
+    doubt = result.metrics["uncertainty"]
+    images, wrong, aside = doubt["images"], doubt["wrong"], doubt["set_aside"]
+    if not wrong:
+        return f"None of the {images} decisions is wrong, so there is nothing to point at. More images would tell."
+    if not aside:
+        return "With a single test image there is nothing to set aside."
+    rate = percent(doubt["error"])
+    lines = [f"{wrong} of {images} decisions {'are' if wrong > 1 else 'is'} wrong ({rate})."]
+    for name, drop in doubt["drop"].items():
+        falls = f"<b>falls by {100 * drop:.1f}</b>" if drop > 0 else f"<b>rises by {-100 * drop:.1f}</b>"
+        lines.append(f"Without the {aside} least certain by {DOUBTS[name].name}, the error rate {falls} percentage points.")
+    lines.append("Chosen by chance, they would not change it on average.")
+    if wrong < 5:
+        lines.append(f"With {wrong} wrong decision{'s' * (wrong > 1)} this says little.")
+    if "spread" not in doubt["drop"]:
+        lines.append("This run drew one sample an image; with --samples 4 it would also tell where the samples disagree.")
+    return " ".join(lines)
+
+
+def intervals(result):
+    """Say how the intervals were computed."""
+    own, images = result.metrics["mdps"], len(result.names)
+    if not own["intervals"]:
+        return (
+            f"No intervals: they are computed for at most {MOST_RESAMPLED:,} test images, so that memory does not grow with their number."
+        )
+    ends = [result.metrics[chain]["interval_error"] or 0 for chain in result.chains]
+    rounded = f" The ends of pixel AUROC and AUPRO are counted in {BINS} bins of map values, and off by at most {_rounded_up(max(ends))}."
+    return (
+        f"Below each value stands its 95 % interval: the values that {RESAMPLES:,} other draws of the {images} test images gave, good and "
+        f"defective ones in their numbers (bootstrap). An interval says nothing about the seed of the training."
+        f"{rounded if max(ends) else ''}"
+    )
+
+
+def images(result):
+    """List what the images are, what was set aside, and over what the metrics are."""
+    over = result.metrics["over"]
+    lines = [*result.told, f"metrics over {over['good_images']} good and {over['defective_images']} defective images"]
+    if over["defective_images_without_mask"]:
+        lines[-1] += f", {over['defective_images_without_mask']} of them without a mask, which take no part in the pixel metrics"
+    lines[-1] += f"; pixel metrics over {over['normal_pixels']:,} normal and {over['anomalous_pixels']:,} anomalous pixels"
+    error = max(result.metrics[name][f"{metric}_error"] or 0 for name in result.chains for metric in ("pixel_auroc", "aupro"))
+    if error:
+        lines.append(f"map values are rounded, since they are many: pixel AUROC and AUPRO are off by at most {_rounded_up(error)}")
+    return "<ul>" + "".join(f"<li>{escaped(line)}</li>" for line in lines) + "</ul>"
+
+
+def _rounded_up(value):
+    """Return a number above 0 with one digit, never below the number."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / unit - 1e-9) * unit:.1g}"
+
+
+def decision(result):
+    """Say what the thresholds are and how good the decision is."""
+    config, own, held_out = result.config, result.metrics["mdps"], len(result.held_out_scores)
+    few = ", which of so few means none" if config.false_positive_rate * held_out < 1 else ""
+    sentences = [
+        f"An image is flagged if its score exceeds <b>{number(result.threshold, '.4g')}</b>.",
+        f"At most {100 * config.false_positive_rate:g} % of the {held_out} held-out good images may exceed it{few}.",
+        f"F1, the harmonic mean of precision and recall, is <b>{number(own['f1'], '.3f')}</b>"
+        + ("; 1 is perfect." if own["f1"] is not None else f": it needs {BOTH_IMAGES}."),
+    ]
+    if result.mask_threshold is not None:
+        mask = number(result.mask_threshold, ".4g")
+        sentences.append(f"A pixel is suspected if its guided anomaly map exceeds <b>{mask}</b>.")
+    return " ".join(sentences)
+
+
+def captions(result):
+    """Write the captions of the figures.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    dict of str to str
+        {name of a figure: HTML}.
+    """
+    config = result.config
+    mask = " White pixels of the mask are suspected and drawn anew; black pixels are led back to the test image." if config.masked else ""
+    spread = " The spread is the samples’ standard deviation: where it is high, the samples disagree." if config.samples > 1 else ""
+    each = "Each point is one threshold; the area under MDPS’s curve is shaded."
+    return {
+        "differences": f"Mean |{X_0} − {Y}| of each chain. A diamond is the mean over the test set, a faint dot is one image. Good images "
+        f"should lie far left, where nothing has changed. Defects should lie far right, where the defect is gone from {X_0}. "
+        f"“Closer” and “%” compare with reconstruction. Values below {plots.SMALLEST:g} are drawn at {plots.SMALLEST:g}.",
+        "gallery": f"The images of above, with what each chain made of them.{mask}{spread}",
+        "uncertainty": "Share of wrong decisions among those that stay, while the least certain ones are set aside. A measure that knows "
+        "which decisions are wrong falls steeply; dashed is chance.",
+        "scores": "Scores of the held-out good images, which set the threshold, of the good test images, and of the defective ones. In the "
+        "lower panel each stroke is one image.",
+        "roc-images": f"Good images flagged against defective images flagged. {each}",
+        "roc-pixels": "The same for single pixels.",
+        "pro": f"Share of each defect’s area that is marked, mean over defects, while up to {100 * PRO_LIMIT:.0f} % of the normal pixels "
+        "are marked.",
+        "loss": "Mean squared error of the predicted noise. The noise has variance 1, so a network that always predicts 0 has a loss of 1.",
+    }

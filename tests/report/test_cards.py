@@ -1,0 +1,82 @@
+"""The cards: the picture of an image, its map with the outline of the true defect, and the words below them."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdps_ref.report.cards import good_reconstructions, where_it_looks
+from mdps_ref.report.gallery import heat_limit
+from mdps_ref.report.overlay import heat_colours
+
+MASKS = {
+    "a ring at the border": [[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 1]],
+    "two that touch at a corner": [[1, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "everything": [[1, 1], [1, 1]],
+}
+
+
+def pictures(html):
+    """The pictures of a page as arrays, 0 to 1."""
+    found = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), np.float64) / 255 for data in found]
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_the_outline_encloses_the_mask_and_nothing_else(mask, fake_result):
+    """Going right along a row, each upright piece of the outline leads into the mask or out of it; going down, each level one."""
+    mask = np.array(mask, bool)
+    result = fake_result(("rust",))
+    result.truths[0] = mask
+    (path,) = set(re.findall(r' d="([^"]*)"', where_it_looks(result)))
+    across, down = np.zeros((2, mask.shape[0] + 1, mask.shape[1] + 1), int)
+    for start, line, end in re.findall(r"M(\d+) (\d+)H(\d+)", path):
+        down[int(line), int(start) : int(end)] += 1
+    for line, start, end in re.findall(r"M(\d+) (\d+)V(\d+)", path):
+        across[int(start) : int(end), int(line)] += 1
+    np.testing.assert_array_equal(down.cumsum(axis=0)[:-1, :-1] % 2, mask)
+    np.testing.assert_array_equal(across.cumsum(axis=1)[:-1, :-1] % 2, mask)
+
+
+def test_only_a_defect_has_an_outline_and_a_missing_mask_is_told(fake_result):
+    text = where_it_looks(fake_result(("good", "rust")))
+    assert text.count("<svg") == 1 and text.index("<b>good</b>") < text.index("<svg") < text.index("<b>rust</b>")
+    text = where_it_looks(fake_result(("good", "rust"), masks=False))
+    assert "<svg" not in text and text.count("no mask") == 1
+
+
+def test_a_card_shows_the_image_and_its_map_on_the_scale_of_all(fake_result):
+    result, everything = fake_result(shown=[2, 0]), fake_result()
+    drawn = pictures(where_it_looks(result))
+    assert len(drawn) == 4
+    for row, index in enumerate(result.shown):
+        y, anomaly = (everything.images[index] + 1) / 2, everything.chains["mdps"].shown.anomaly[index]
+        np.testing.assert_allclose(drawn[2 * row], y, atol=0.5 / 255 + 1e-6)
+        level = np.sqrt(np.minimum(anomaly / heat_limit(result), 1))[..., None]
+        expected = (1 - 0.85 * level) * y.mean(axis=-1, keepdims=True) + 0.85 * level * heat_colours(level[..., 0])
+        np.testing.assert_allclose(drawn[2 * row + 1], expected, atol=0.5 / 255 + 1e-6)
+
+
+DECISIONS = [
+    ("rust", 2, "right", "flagged"),
+    ("rust", 1, "wrong", "missed"),
+    ("good", 2, "wrong", "false alarm"),
+    ("good", 1, "right", "passed"),
+]
+
+
+@pytest.mark.parametrize(("kind", "score", "mark", "word"), DECISIONS)
+def test_right_and_wrong_decisions_are_marked(kind, score, mark, word, fake_result):
+    text = where_it_looks(fake_result((kind,), mdps={"score": np.array([score], np.float32)}, threshold=1.5))
+    assert f'<span class="{mark}">{word}</span>' in text
+
+
+def test_good_images_are_shown_with_their_reconstructions(fake_result):
+    result = fake_result(("good", "good", "rust"))
+    drawn = pictures(good_reconstructions(result))
+    assert len(drawn) == 4
+    np.testing.assert_allclose(drawn[3], (result.chains["reconstruction"].shown.x_0[1] + 1) / 2, atol=0.5 / 255 + 1e-6)
+    assert good_reconstructions(fake_result(("rust",))) == ""
