@@ -166,7 +166,7 @@ def intervals_of(chain, labels, areas, counts):
     errors = [interval(error, counts, level=1.0).high for error in (pixels.auroc_error, aupro_error)]  # the largest of all draws
     return {
         "intervals": {name: None if math.isnan(low) else [low, high] for name, (_, low, high) in found.items()},
-        "interval_error": float(np.nanmax(errors, initial=0.0)),
+        "interval_error": float(np.nan_to_num(errors).max()),
     }
 
 
