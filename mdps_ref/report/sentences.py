@@ -144,12 +144,16 @@ def intervals(result):
         return (
             f"No intervals: they are computed for at most {MOST_RESAMPLED:,} test images, so that memory does not grow with their number."
         )
-    ends = [result.metrics[chain]["interval_error"] or 0 for chain in result.chains]
-    rounded = f" The ends of pixel AUROC and AUPRO are counted in {BINS} bins of map values, and off by at most {_rounded_up(max(ends))}."
+    error = max(result.metrics[chain]["interval_error"] or 0 for chain in result.chains)
+    rounded = (
+        f" The ends of pixel AUROC and AUPRO are counted in {BINS} bins of map values, and off by at most {_rounded_up(error)}."
+        if error
+        else ""
+    )
     return (
         f"Below each value stands its 95 % interval: the values that {RESAMPLES:,} other draws of the {images} test images gave, good and "
         f"defective ones in their numbers (bootstrap). An interval says nothing about the seed of the training."
-        f"{rounded if max(ends) else ''}"
+        f"{rounded}"
     )
 
 

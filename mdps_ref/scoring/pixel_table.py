@@ -136,4 +136,6 @@ class PixelTable:
         sums = (np.cumsum(self._sums[:, column]) for column in (NORMAL, ANOMALOUS))
         rows = [np.searchsorted(sum_, shares * sum_[-1]).clip(max=last) for sum_ in sums if sum_[-1]]
         rows = np.unique(np.concatenate([*rows, [last]]))
-        return values_of(self._keys[rows] | np.int32((1 << self._bits) - 1)), (np.diff(rows, prepend=-1) > 1) | (self._bits > 0)
+        return values_of(self._keys[rows] | self._keys.dtype.type((1 << self._bits) - 1)), (np.diff(rows, prepend=-1) > 1) | (
+            self._bits > 0
+        )

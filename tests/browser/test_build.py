@@ -3,11 +3,10 @@
 import pathlib
 import re
 
+import build
 import distribution
 import pytest
 from book_map import map_page
-
-import build
 
 TUTORIALS = pathlib.Path(__file__).parents[2] / "tutorials"
 README = (TUTORIALS / "README.md").read_text(encoding="utf-8")
