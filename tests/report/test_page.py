@@ -109,7 +109,7 @@ def test_a_note_tells_how_test_images_change_each_other(fake_result, monkeypatch
     assert len(leaks(result.config)) == 3
     assert [sentence for sentence in leaks(result.config) if sentence not in text] == []
     assert 'class="note"' not in page(fake_result(), {})
-    monkeypatch.setattr("mdps_ref.report.page.leaks", lambda config: ["One norm a <batch>."] if config is result.config else [])
+    monkeypatch.setattr("mdps_ref.report.sentences.leaks", lambda config: ["One norm a <batch>."] if config is result.config else [])
     text = page(result, {})
     note = text[(start := text.index('<div class="note"')) : text.index("</div>", start)]
     assert "<li>One norm a &lt;batch&gt;.</li>" in note
@@ -141,7 +141,7 @@ def test_a_test_set_too_large_for_intervals_says_so(fake_result, monkeypatch):
     monkeypatch.setattr("mdps_ref.job.evaluate.MOST_RESAMPLED", 3)
     result = fake_result()
     assert {chain.tally for chain in result.chains.values()} == {None}
-    assert "no intervals" in without_settings(result) and "interval_error" in result.metrics["mdps"]
+    assert "No intervals" in without_settings(result) and "interval_error" in result.metrics["mdps"]
 
 
 def test_without_a_mask_the_page_names_neither_the_guided_chain_nor_a_mask(fake_result):
