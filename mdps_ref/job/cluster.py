@@ -68,7 +68,8 @@ def connected(address, threads=1):
         ):
             yield client
         return
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it tells with a traceback, the command tells in one line
+    for name in ("distributed", "distributed.client"):  # what they tell with tracebacks, the command tells in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = distributed.Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
