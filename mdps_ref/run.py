@@ -7,11 +7,8 @@ import functools
 import shlex
 import sys
 
-import numpy as np
-
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
-from mdps_ref.data.folders import GOOD
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import shown
 from mdps_ref.job.categories import ALL, COLUMNS, PLAN, one_by_one, results, table_of, write_results
@@ -25,6 +22,7 @@ from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
 from mdps_ref.report.page import write_report
 from mdps_ref.report.shown import Shown
+from mdps_ref.report.verdict import counts
 from mdps_ref.study.tuning import tune
 
 
@@ -269,12 +267,10 @@ def summary(result):
 
 def flagged_line(result):
     """Return a line that says how many images were flagged, of each kind that was tested, and what the threshold rests on."""
-    good = np.array(result.defects) == GOOD
-    kinds = {"defective": result.flagged[~good], "good": result.flagged[good]}
-    counts = [f"{np.count_nonzero(flagged)} of {len(flagged)} {kind}" for kind, flagged in kinds.items() if len(flagged)]
+    counted = [f"{flagged} of {total} {kind}" for kind, (flagged, total) in counts(result).items()]
     held_out, rate = len(result.held_out_scores), 100 * result.config.false_positive_rate
     rests_on = f"threshold from {held_out} held-out good image{'s' * (held_out != 1)} at a false-positive rate of {rate:g} %"
-    return f"flagged: {' and '.join(counts)} images; {rests_on}"
+    return f"flagged: {' and '.join(counted)} images; {rests_on}"
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ def evaluate(chains, held_out_scores, labels, areas, config, mask_threshold=None
         An undefined metric is None.
     """
     labels = np.asarray(labels, bool)
-    counts = resampled(len(labels), RESAMPLES, config.seed, labels) if len(labels) <= MOST_RESAMPLED else None
-    metrics = {name: metrics_of(chain, labels, areas) | intervals_of(chain, labels, areas, counts) for name, chain in chains.items()}
+    draws = resampled(len(labels), RESAMPLES, config.seed, labels) if len(labels) <= MOST_RESAMPLED else None
+    metrics = {name: metrics_of(chain, labels, areas) | intervals_of(chain, labels, areas, draws) for name, chain in chains.items()}
     threshold = threshold_at_rate(held_out_scores, config.false_positive_rate)
     metrics["mdps"]["decision_threshold"] = threshold
     metrics["mdps"]["f1"] = _number(f1_score(labels, chains["mdps"].score, threshold))

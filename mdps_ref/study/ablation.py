@@ -8,7 +8,7 @@ import numpy as np
 from mdps_ref.backend import random_stream, to_device, to_host
 from mdps_ref.data.images import centre_crop
 from mdps_ref.errors import InputError
-from mdps_ref.job.evaluate import contrast_of
+from mdps_ref.job.evaluate import RESAMPLES, contrast_of
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import say, stage
 from mdps_ref.kernels.processes import Team, members
@@ -22,7 +22,6 @@ from mdps_ref.study.experiment import Experiment, feature_keys, good_scales, mak
 from mdps_ref.study.variants import MDPS, Baseline
 
 COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")
-RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)

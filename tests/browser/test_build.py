@@ -13,7 +13,7 @@ README = (TUTORIALS / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_map_has_each_notebook_of_the_readme_with_its_picture_and_minutes():
-    page = map_page(README, False)
+    page = map_page(README)
     names = [path.name for path in sorted(TUTORIALS.glob("*.ipynb"))]
     assert re.findall(r'<li><a href="notebooks/index.html\?path=([^"]+)"><img src="pictures/', page) == names
     assert re.findall(r"(\d+) minutes", page) == re.findall(r"\| (\d+) \| [^|]*\|$", README, re.MULTILINE)
@@ -23,12 +23,12 @@ def test_the_map_has_each_notebook_of_the_readme_with_its_picture_and_minutes():
         assert f"path={number}_" in line
 
 
-def test_the_map_leads_to_the_page_without_python_where_there_is_one():
-    assert 'href="try_it/"' in map_page(README, True) and "try_it" not in map_page(README, False)
+def test_the_map_leads_to_the_page_without_python():
+    assert 'href="try_it/"' in map_page(README)
 
 
 def test_a_text_of_the_readme_is_no_html():
-    assert "<b>x</b>" not in (page := map_page(README.replace("| the chain rule", "| `a` <b>x</b>"), False))
+    assert "<b>x</b>" not in (page := map_page(README.replace("| the chain rule", "| `a` <b>x</b>")))
     assert "<code>a</code> &lt;b&gt;x" in page
 
 

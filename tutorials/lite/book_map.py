@@ -14,15 +14,13 @@ NOTEBOOK = re.compile(
 READER = re.compile(r"^\| (?P<who>[a-z]+) \| (?P<where>\d[^|]+) \|$", re.MULTILINE)
 
 
-def map_page(readme, with_try_it):
+def map_page(readme):
     """Write the page.
 
     Parameters
     ----------
     readme : str
         The text of tutorials/README.md.
-    with_try_it : bool
-        Whether the site has the page try_it/.
 
     Returns
     -------
@@ -36,7 +34,6 @@ def map_page(readme, with_try_it):
         introduction=_inline(re.match(r"# [^\n]+\n+(.+?)\n\n", readme, re.DOTALL)[1].partition("They need no network")[0]),
         readers="\n".join(_reader(row, files) for row in READER.finditer(readme)),
         notebooks="\n".join(_card(row) for row in notebooks),
-        try_it=(HERE / "try_it.html").read_text(encoding="utf-8") if with_try_it else "",
     )
 
 

@@ -119,13 +119,11 @@ def add_package(pyodide, wheel):
 
 def write_front(out, wheel_name):
     """Write the map of the book, which the site opens on, and put the page for readers without Python beside it."""
-    has_try_it = (HERE / "try_it").is_dir()
-    if has_try_it:
-        shutil.copytree(HERE / "try_it", out / "try_it")
-        places = {"pyodide": "../pyodide/", "wheel": f"../pyodide/{wheel_name}"}
-        (out / "try_it" / "site.json").write_text(json.dumps(places) + "\n", encoding="utf-8")
+    shutil.copytree(HERE / "try_it", out / "try_it")
+    places = {"pyodide": "../pyodide/", "wheel": f"../pyodide/{wheel_name}"}
+    (out / "try_it" / "site.json").write_text(json.dumps(places) + "\n", encoding="utf-8")
     shutil.copytree(TUTORIALS / "pictures", out / "pictures")
-    (out / "index.html").write_text(map_page((TUTORIALS / "README.md").read_text(encoding="utf-8"), has_try_it), encoding="utf-8")
+    (out / "index.html").write_text(map_page((TUTORIALS / "README.md").read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
