@@ -37,6 +37,11 @@ def test_what_asks_for_no_other_network_keeps_the_bundled_weights():
     assert (kept.weights, kept.category, kept.seed, kept.samples) == ("bundled", "weave", 3, 2)
 
 
+def test_a_run_with_bundled_weights_tries_no_features_unless_it_is_asked_to():
+    assert requested().features == "unet" and requested("--features", "auto").features == "auto"
+    assert requested("--train").features == "auto"
+
+
 @pytest.mark.parametrize(
     "flags", [["--train"], ["--image-size", "64"], ["--train-steps", "5"], ["--network", "small"], ["--rules", "released"]], ids=" ".join
 )

@@ -72,6 +72,14 @@ def test_layers_are_divided_by_their_scales(model, images, quick_config):
     np.testing.assert_allclose(job_chains.run_chains(model, images, scaled, "guided").anomaly(slice(None)), 2 * one, rtol=1e-3, atol=1e-6)
 
 
+def test_the_maps_of_a_run_are_divided_by_the_scales_of_their_places(model, images, quick_config):
+    config = quick_config(pixel_scale=0.3)
+    scaled = dataclasses.replace(config, position_scales="1,2,3,0.5")
+    plain, divided = (job_chains.run_chains(model, images, some, "guided").anomaly(slice(None)) for some in (config, scaled))
+    corners = divided[:, [0, 0, -1, -1], [0, -1, 0, -1]] * [1, 2, 3, 0.5]
+    np.testing.assert_allclose(corners, plain[:, [0, 0, -1, -1], [0, -1, 0, -1]], rtol=1e-5)
+
+
 def test_good_scales_bring_layers_pixels_and_places_of_good_images_to_1(trials, quick_config):
     config = quick_config(pixel_scale=1.0, position_scales="1", blur=0.0)
     for count in (3, 5):
