@@ -1,7 +1,7 @@
 """Is the network trained enough? Held-out good images tell: its noise prediction and its reconstructions are set beside two plain rules.
 
-Both rules know the training images' mean and variance at each pixel alone. A network that is no better than they are has not learnt what
-good images look like, and what it draws in place of a defect is noise.
+The first rule knows the training images' mean and variance at each pixel alone. The second puts another good image in the place of the
+reconstruction. A network that is hardly better has not learnt what good images look like, and what it draws in place of a defect is noise.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from mdps_ref.job.config import NETWORK_DEFAULTS, Config
 from mdps_ref.kernels import fast
 
 MOST_IMAGES, MOST_TIMESTEPS = 6, 6
+SHARE = 0.75  # of the first rule's loss that a trained network stays below: after 60 steps of training .93 to 1.2 of it were left
 AT_ONCE = 64  # training images that are read at once
 
 
@@ -30,20 +31,20 @@ class TrainingCheck:
     noise_loss, gaussian_noise_loss : float
         Mean squared error of the predicted noise, whose variance is 1: of the network; and of the best prediction for pixels that are
         independent and normal, with the mean and the variance of the training images.
-    reconstruction_error, mean_image_error : float
-        Mean |x_0 - y| in pixel values ([-1, 1]): of the reconstruction chain; and of the mean training image in place of x_0.
+    reconstruction_error, other_image_error : float
+        Mean |x_0 - y| in pixel values ([-1, 1]): of the reconstruction chain; and of other good images, from the training, in place of x_0.
     """
 
     images: int
     noise_loss: float
     gaussian_noise_loss: float
     reconstruction_error: float
-    mean_image_error: float
+    other_image_error: float
 
     @property
     def enough(self):
-        """Whether the network does better than both rules."""
-        return self.noise_loss < self.gaussian_noise_loss and self.reconstruction_error < self.mean_image_error
+        """Whether the network is well below the first rule, and below the second."""
+        return self.noise_loss < SHARE * self.gaussian_noise_loss and self.reconstruction_error < self.other_image_error
 
     def as_dict(self):
         """Return the numbers and the verdict, as JSON takes them."""
@@ -72,7 +73,9 @@ def check_training(model, config, train, held_out):
     with fast():
         losses = np.mean([_noise_losses(model, config, y, mean, variance, t) for t in _timesteps(config)], axis=0)
         x_0 = draw_samples(model, y, dataclasses.replace(config, samples=1), "reconstruction")[:, 0]
-    return TrainingCheck(len(y), *map(float, losses), float(abs(x_0 - y).mean()), float(abs(mean - y).mean()))
+    others = np.asarray(train[: len(y)])
+    other_image_error = np.mean([abs(others - image).mean() for image in y])
+    return TrainingCheck(len(y), *map(float, losses), float(abs(x_0 - y).mean()), float(other_image_error))
 
 
 def mean_and_variance(images):
@@ -145,12 +148,12 @@ def warning(check, config, folder):
     if check.enough:
         return ""
     found = []
-    if check.noise_loss >= check.gaussian_noise_loss:
+    if check.noise_loss >= SHARE * check.gaussian_noise_loss:
         pair = f"loss {check.noise_loss:.3g}, against {check.gaussian_noise_loss:.3g}"
-        found.append(f"it predicts noise no better than a normal distribution of each pixel does ({pair})")
-    if check.reconstruction_error >= check.mean_image_error:
-        pair = f"{check.reconstruction_error:.3g}, against {check.mean_image_error:.3g}"
-        found.append(f"its reconstructions of good images are no closer to them than the mean good image is ({pair})")
+        found.append(f"it predicts noise hardly better than a normal distribution of each pixel does ({pair})")
+    if check.reconstruction_error >= check.other_image_error:
+        pair = f"{check.reconstruction_error:.3g}, against {check.other_image_error:.3g}"
+        found.append(f"its reconstructions of good images are no closer to them than other good images are ({pair})")
     steps = max(2 * config.train_steps, NETWORK_DEFAULTS[config.network].get("train_steps", Config.train_steps))
     remedy = (
         "take other weights than those in the setting weights, or leave it out to train on these images"

@@ -5,6 +5,7 @@ import math
 from mdps_ref.data.folders import GOOD
 from mdps_ref.job.bundled import BUNDLED
 from mdps_ref.job.evaluate import BINS, MOST_RESAMPLED, PRO_LIMIT, RESAMPLES
+from mdps_ref.job.training_check import SHARE
 from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
 from mdps_ref.report.gallery import heat_limit
@@ -111,8 +112,8 @@ def trained(result):
     return (
         f"The network was asked for the noise in {check['images']} held-out good images. Its mean squared error is "
         f"{check['noise_loss']:.3g}; that of a normal distribution of each pixel is {check['gaussian_noise_loss']:.3g}. Its "
-        f"reconstructions of these images differ from them by {check['reconstruction_error']:.3g}; the mean good image differs by "
-        f"{check['mean_image_error']:.3g}. A network that is not below both has not learnt what good images look like."
+        f"reconstructions of these images differ from them by {check['reconstruction_error']:.3g}; other good images differ from them by "
+        f"{check['other_image_error']:.3g}. A trained network stays below {SHARE:g} of the first number and below the second."
     )
 
 

@@ -44,7 +44,7 @@ def _fake_result(
     areas = [truth if truth is None else int(truth.sum()) for truth in truths]
     metrics = evaluate(chains, held_out, defective, areas, config, mask_threshold)
     metrics["trained_enough"] = {"enough": True, "images": 3, "noise_loss": 0.11, "gaussian_noise_loss": 0.22}
-    metrics["trained_enough"] |= {"reconstruction_error": 0.033, "mean_image_error": 0.044}
+    metrics["trained_enough"] |= {"reconstruction_error": 0.033, "other_image_error": 0.044}
     if threshold is not None:
         metrics["mdps"]["decision_threshold"] = threshold
     return Result(
