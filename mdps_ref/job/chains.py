@@ -13,7 +13,7 @@ from mdps_ref.job.progress import progress
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import even_shares
 from mdps_ref.posterior.sampler import prior_denoiser
-from mdps_ref.scoring.difference import absolute_difference, difference_map, fuse_at_scale
+from mdps_ref.scoring.difference import absolute_difference, difference_map
 from mdps_ref.scoring.image_score import IMAGE_SCORES, mean_and_spread, pooled_mean_and_spread
 
 CHAINS_AT_ONCE = 16  # image-sample pairs in one pass of the network: enough to keep its products large
@@ -228,15 +228,11 @@ def _compared(model, images, config, chain_name, mask, numbers):
 
 def comparison(config):
     """Return how samples are compared with their images: the settings of `difference_map`, as a dictionary."""
-    fuse = config.resolved_rules.fuse
-    if config.pixel_scale is not None:
-        fuse = functools.partial(fuse_at_scale, pixel_scale=config.pixel_scale)
     return {
-        "scales": config.layer_scales(),
         "pixel_weight": config.pixel_weight,
         "sigma": config.blur * config.image_size,
-        "fuse": fuse,
-        "grid": config.position_grid(),
+        "fuse": config.resolved_rules.fuse,
+        "tails": config.tail_numbers(),
     }
 
 

@@ -2,10 +2,7 @@
 
 import dataclasses
 import functools
-import math
 import typing
-
-import numpy as np
 
 from mdps_ref.data.augment import VARIATIONS, variations
 from mdps_ref.errors import InputError, shown
@@ -13,6 +10,7 @@ from mdps_ref.job.ranges import CHOICES, RANGES, of_types, positive_numbers
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.released.presets import preset_settings
 from mdps_ref.released.rules import resolve_rules
+from mdps_ref.scoring.difference import TAIL_SHARES
 from mdps_ref.scoring.features import EXTRACTORS
 
 OWN, AUTO = "unet", "auto"  # features: the noise predictor's own; those that a run chooses
@@ -107,9 +105,6 @@ class Config:
         The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
     feature_layers : str
         The extractor's layers, commas between; "" for the usual ones.
-    feature_scales : str
-        What the distances of each layer are divided by, commas between, so that layers of different extractors count alike. "" adds them
-        as they are.
     feature_size : int or None
         Side, in pixels, to which images are enlarged before the extractor sees them. None leaves them as they are: the usual layers of
         64 x 64 pixels have 8 x 8 and 4 x 4. Twice the side takes four times the time of the features.
@@ -117,11 +112,10 @@ class Config:
         The timestep at which the noise predictor's own features are taken.
     pixel_weight : float
         Weight of the pixel map against the feature map.
-    pixel_scale : float or None
-        What the pixel map is divided by before it is added to the feature map. None: its maximum is brought to that of the feature map,
-        image by image, see `scoring.difference.fuse`.
-    position_scales : str
-        What the anomaly map is divided by at each place: g x g numbers, row by row, commas between. "" leaves the map as it is.
+    tails : str
+        How large the distances of each layer, and then the pixel map, get on good images: numbers from `scoring.difference.tail_of`, commas
+        between, and semicolons between the maps. With them each map becomes its `surprisal` before they are added. "": the maximum of the
+        pixel map is brought to that of the feature map, image by image, see `scoring.difference.fuse`.
     blur : float
         Sigma of the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256 pixels).
     image_score : str
@@ -177,12 +171,10 @@ class Config:
     features: str = "auto"
     feature_weights: str = ""
     feature_layers: str = ""
-    feature_scales: str = ""
     feature_size: int | None = None
     feature_timestep: int = 5
     pixel_weight: float = 0.5
-    pixel_scale: float | None = None
-    position_scales: str = ""
+    tails: str = ""
     blur: float = 1 / 64
     image_score: str = "top_mean"
     false_positive_rate: float = 0.05
@@ -233,8 +225,7 @@ class Config:
                 f"image_score 'softmax_top_500' is 1 for every image of {self.image_size} x {self.image_size} pixels; choose another, "
                 "or an image_size of at least 23"
             )
-        self.layer_scales()
-        self.position_grid()
+        self.tail_numbers()
 
     @property
     def extractor(self):
@@ -247,38 +238,24 @@ class Config:
         """Whether the noise predictor's own features are compared."""
         return self.features == AUTO or self.features.split("+")[0] == OWN
 
-    def layer_scales(self):
-        """Return `feature_scales` as a tuple of numbers.
+    def tail_numbers(self):
+        """Return `tails` as a list of tuples, one for each layer and one for the pixels; None for "".
 
         Raises
         ------
         InputError
-            If they are not one positive number a layer.
+            If they are not so many, or not as `scoring.difference.tail_of` makes them.
         """
-        if not self.feature_scales:
-            return ()
-        layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
-        count = len(layers) + self.compares_own
-        scales = positive_numbers(self.feature_scales)
-        if len(scales) != count:
-            raise InputError(f"feature_scales is {self.feature_scales!r}; write {count} positive numbers, one a layer, commas between")
-        return scales
-
-    def position_grid(self):
-        """Return `position_scales` as an array (g, g), or None.
-
-        Raises
-        ------
-        InputError
-            If they are not g x g positive numbers.
-        """
-        if not self.position_scales:
+        if not self.tails:
             return None
-        scales = positive_numbers(self.position_scales)
-        side = math.isqrt(len(scales))
-        if not scales or side**2 != len(scales) or side > self.image_size:
-            raise InputError(f"position_scales is {shown(self.position_scales, 40)!r}; write g x g positive numbers, commas between")
-        return np.array(scales).reshape(side, side)
+        layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
+        count, tails = len(layers) + self.compares_own + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
+        if len(tails) != count or any(len(tail) != len(TAIL_SHARES) + 1 or sorted(set(tail[:-1])) != [*tail[:-1]] for tail in tails):
+            raise InputError(
+                f"tails is {shown(self.tails, 40)!r}; write, for each layer and for the pixels, {count} in all, {len(TAIL_SHARES)} ascending "
+                "positive quantiles and their mean excess, commas between, and semicolons between the maps; or leave it out"
+            )
+        return tails
 
     @functools.cached_property
     def resolved_rules(self):

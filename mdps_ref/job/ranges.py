@@ -45,7 +45,6 @@ RANGES = {
     "mask_threshold": (0.0, 1e6),
     "mask_lambda": (0.0, 1.0),
     "pixel_weight": (0.0, 1000.0),
-    "pixel_scale": (1e-6, 1e6),
     "feature_size": (8, 1024),
     "feature_timestep": (0, 999),
     "blur": (0.0, 0.25),

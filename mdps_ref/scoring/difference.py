@@ -1,11 +1,14 @@
 """Difference maps: how far a posterior sample is from the test image, pixel by pixel, in pixel values, in features, and in both."""
 
+import math
+
 import numpy as np
 
 from mdps_ref.backend import array_module, to_device
 from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
 
 IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
+TAIL_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # of good pixels, whose maps exceed a quantile
 
 
 def absolute_difference(x_0, y):
@@ -70,20 +73,18 @@ def layer_distances(features_x, features_y, size):
     return distances
 
 
-def feature_map(features_x, features_y, size, scales=()):
+def feature_map(features_x, features_y, size):
     """Feature map: how far the features of two images point apart, over all layers.
 
     Parameters
     ----------
     features_x, features_y, size
         As for `layer_distances`.
-    scales : sequence of float
-        What each layer's distances are divided by. Without it they are added as they are.
 
     Returns
     -------
     array, (N, H, W)
-        Without scales, 0 to 2 a layer.
+        0 to 2 a layer.
 
     Equation
     --------
@@ -93,8 +94,7 @@ def feature_map(features_x, features_y, size, scales=()):
     -----
     The authors' code calls it LPIPS.
     """
-    distances = layer_distances(features_x, features_y, size)
-    return sum(distance / scale for distance, scale in zip(distances, scales or [1] * len(distances), strict=True))
+    return sum(layer_distances(features_x, features_y, size))
 
 
 def cosine_similarity(a, b):
@@ -138,21 +138,49 @@ def fuse(pixels, features, pixel_weight):
     return features + pixel_weight * highest_feature * pixels / (highest_pixel + (highest_pixel == 0))
 
 
-def fuse_at_scale(pixels, features, pixel_weight, pixel_scale):
-    """Add the pixel map to the feature map, at a scale that all images share. So an image's score grows with its pixel map.
+def tail_of(values):
+    """Describe how large a map gets on good images.
 
     Parameters
     ----------
-    pixels, features, pixel_weight
-        As for `fuse`.
-    pixel_scale : float, above 0
-        Such as the mean of the pixel map on good images.
+    values : array, any shape, 0 or more
+        Of the map, at the pixels of good images.
 
     Returns
     -------
-    array, (N, H, W)
+    array, (len(TAIL_SHARES) + 1)
+        The quantile that each of TAIL_SHARES exceeds, ascending, and the mean of what lies beyond the last quantile. All are above 0.
     """
-    return features + pixel_weight * pixels / pixel_scale
+    values = np.asarray(values, np.float64).ravel()
+    least = 1e-4 * (values.max() or 1)  # between two quantiles, so that no slope is infinite
+    steps = least * np.arange(len(TAIL_SHARES) + 1)
+    knots = np.maximum.accumulate([0, *np.quantile(values, 1 - np.array(TAIL_SHARES))] - steps) + steps
+    beyond = values[values > knots[-1]] - knots[-1]
+    return np.append(knots[1:], max(least, beyond.mean() if beyond.size else 0))
+
+
+def surprisal(maps, tail):
+    """Return how rare such a value is on good images: minus the logarithm of the share of good pixels with a larger value.
+
+    Between the quantiles it is interpolated linearly. Beyond the last one it grows as that of an exponential distribution.
+
+    Parameters
+    ----------
+    maps : array, any shape, 0 or more
+    tail : sequence of floats
+        From `tail_of`.
+
+    Returns
+    -------
+    array, as maps
+        In nats: 0 where a map is 0, 2.3 where a tenth of the good pixels is above it, 6.9 for a thousandth.
+    """
+    *quantiles, excess = map(float, tail)
+    heights = [0.0, *(-math.log(share) for share in TAIL_SHARES)]
+    total = (maps - quantiles[-1]).clip(0, None) / excess
+    for low, high, rise in zip([0.0, *quantiles], quantiles, np.diff(heights).tolist(), strict=False):
+        total = total + (maps.clip(low, high) - low) * (rise / (high - low))
+    return total
 
 
 def smooth(maps, sigma):
@@ -175,50 +203,42 @@ def smooth(maps, sigma):
     return along_both_axes(maps[..., None], gaussian_matrix(h, sigma), gaussian_matrix(w, sigma))[..., 0]
 
 
-def by_position(grid, size):
-    """Enlarge a grid of scales bilinearly to the scale of each pixel.
+def anomaly_map(pixels, layers, *, pixel_weight, sigma, fuse=fuse, tails=None):
+    """Fuse a pixel map and the distances of some layers of features, and smooth them.
 
     Parameters
     ----------
-    grid : array, (g, g)
-    size : (int, int)
-        (H, W) of the maps.
-
-    Returns
-    -------
-    array, (H, W)
-    """
-    h, w = (bilinear_matrix(count, side) for count, side in zip(grid.shape, size, strict=True))
-    return h @ grid @ w.T
-
-
-def anomaly_map(pixels, features, *, pixel_weight, sigma, fuse=fuse, grid=None):
-    """Half the smoothed, fused map.
-
-    Parameters
-    ----------
-    pixels, features : array, (N, H, W)
-        A pixel map and a feature map.
+    pixels : array, (N, H, W)
+    layers : sequence of arrays, (N, H, W)
+        See `layer_distances`.
     pixel_weight : float
         The weight of the pixel map against the feature map.
     sigma : float, pixels
         Of the smoothing.
     fuse : callable
-        fuse(pixels, features, pixel_weight) -> array, (N, H, W).
-    grid : array, (g, g), optional
-        What the map is divided by at each place, see `by_position`.
+        fuse(pixels, features, pixel_weight) -> array, (N, H, W), with the sum of the layers as features. Not used with `tails`.
+    tails : sequence, optional
+        Of each smoothed layer and of the smoothed pixel map on good images, from `tail_of`.
 
     Returns
     -------
     array, (N, H, W)
+        Without tails, half the smoothed, fused map. With tails, each layer and the pixel map are smoothed and become their `surprisal`.
+        The mean of the layers and `pixel_weight` times that of the pixels are added. So layers of different networks, and pixels, count
+        alike, whatever their units. With two layers and weight 0.5 this is half the sum of Fisher's method [1]_.
+
+    References
+    ----------
+    .. [1] R. A. Fisher, "Statistical methods for research workers", 1932, section 21.1: evidence of independent tests is added as minus
+       the logarithms of their tail probabilities.
     """
-    maps = smooth(fuse(pixels, features, pixel_weight), sigma) / 2
-    if grid is None:
-        return maps
-    return maps / to_device(by_position(grid, maps.shape[1:]).astype(maps.dtype), array_module(maps))
+    if tails is None:
+        return smooth(fuse(pixels, sum(layers), pixel_weight), sigma) / 2
+    *of_layers, of_pixels = (surprisal(smooth(part, sigma), tail) for part, tail in zip((*layers, pixels), tails, strict=True))
+    return sum(of_layers) / len(of_layers) + pixel_weight * of_pixels
 
 
-def difference_map(x_0, y, features, *, scales=(), **settings):
+def difference_map(x_0, y, features, **settings):
     """Anomaly map of one posterior sample an image.
 
     Parameters
@@ -227,13 +247,11 @@ def difference_map(x_0, y, features, *, scales=(), **settings):
         The samples and the test images, in [-1, 1].
     features : callable
         features(images) -> list of arrays, (N, h, w, C), one a layer.
-    scales : sequence of float
-        See `feature_map`.
     **settings
-        pixel_weight, sigma, fuse and grid, see `anomaly_map`.
+        pixel_weight, sigma, fuse and tails, see `anomaly_map`.
 
     Returns
     -------
     array, (N, H, W)
     """
-    return anomaly_map(pixel_map(x_0, y), feature_map(features(x_0), features(y), y.shape[1:3], scales), **settings)
+    return anomaly_map(pixel_map(x_0, y), layer_distances(features(x_0), features(y), y.shape[1:3]), **settings)

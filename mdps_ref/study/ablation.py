@@ -18,7 +18,7 @@ from mdps_ref.scoring.difference import absolute_difference
 from mdps_ref.scoring.features import joined
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import Interval, interval, paired_difference, resampled, tally
-from mdps_ref.study.experiment import Experiment, feature_keys, good_scales, make_extractors
+from mdps_ref.study.experiment import Experiment, feature_keys, make_extractors, tails_of_good
 from mdps_ref.study.variants import MDPS, Baseline
 
 COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")
@@ -172,8 +172,9 @@ class _Bench:
         """Settings, seconds for all images, and statistics. What MDPS used stays in memory."""
         for experiment, kept in zip((self._test, self._held_out), self._kept, strict=True):
             experiment.begin(kept)
-        scales = good_scales(self._held_out, config) if variant.scaled else {}
-        config = dataclasses.replace(config, **scales)
+        own = "guided" if variant.chain == "mdps" else variant.chain
+        measured = {"tails": tails_of_good(self._held_out, config, chain_name=own)} if variant.tails else {}
+        config = dataclasses.replace(config, **measured)
         mask = None
         if variant.chain == "mdps":
             maps, mask = self._test.mdps(config, self._threshold(config, variant.fuse), variant.fuse)
@@ -184,7 +185,7 @@ class _Bench:
         contrast = self._contrast(centre_crop(difference, self._side))
         if self._mdps is None:
             self._kept = self._test.used, self._held_out.used
-        return variant.change | scales, self._test.seconds(), self._statistics(maps) | {"contrast": contrast}
+        return variant.change | measured, self._test.seconds(), self._statistics(maps) | {"contrast": contrast}
 
     def _contrast(self, difference):
         """The statistic contrast of |x_0 - y|, (N, side, side)."""

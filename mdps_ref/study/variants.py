@@ -28,7 +28,7 @@ class Variant(NamedTuple):
     change: the settings that differ from the run's.
     chain: whose maps are judged.
     fuse: see `Experiment.anomaly`.
-    scaled: divide each layer's distances by their mean over held-out good images.
+    tails: measure its tails on held-out good images.
     """
 
     group: str
@@ -36,7 +36,7 @@ class Variant(NamedTuple):
     change: dict
     chain: str = "mdps"
     fuse: Callable | None = None
-    scaled: bool = False
+    tails: bool = False
 
 
 class Baseline(NamedTuple):
@@ -63,7 +63,7 @@ def variants(config):
     released |= {name: getattr(config, name) * alike for name in ("guided_strength", "mdps_strength")}
     other_scale = {"mask_threshold": None}  # a fixed threshold is one of the run's own maps
     return {
-        "reconstruction": Variant(STEPS, "Reconstruction alone", {}, "reconstruction"),
+        "reconstruction": Variant(STEPS, "Reconstruction alone", {}, "reconstruction", tails=bool(config.tails)),
         "guidance": Variant(STEPS, "Guidance alone", guided, "guided"),
         "mask": Variant(STEPS, "Mask alone", {"masked": True, "mdps_strength": 0.0}),
         MDPS: Variant(STEPS, "MDPS", {}),
@@ -87,7 +87,7 @@ def _with_features(name, config):
         FEATURES,
         f"Features {name}",
         {} if own else {"features": name} | plain,
-        scaled=not own and ("+" in name or config.pixel_scale is not None),
+        tails=not own and ("+" in name or bool(config.tails)),
     )
 
 

@@ -23,8 +23,8 @@ NEEDED = {"feature_size": {"features": "efficientnet_lite0", "image_size": 8}}  
 def test_no_setting_goes_unchecked():
     """Every number has a range and every name of something in the package its choices; names from outside, and yes or no, have neither."""
     data = {"data", "category", "skip_bad", "strict"}
-    files = {"weights", "feature_weights", "feature_layers", "feature_scales"}
-    neither = data | files | {"masked", "rules_except", "augment", "tune", "position_scales"}
+    files = {"weights", "feature_weights", "feature_layers"}
+    neither = data | files | {"masked", "rules_except", "augment", "tune", "tails"}
     assert TYPES.keys() == config.RANGES.keys() | config.CHOICES.keys() | neither
     assert NUMBERS.keys() == config.RANGES.keys()
 
@@ -228,16 +228,16 @@ def test_tuning_is_refused_where_it_could_not_choose_the_mask(settings, says, fa
     make_config(tune=True, rules="released", rules_except="mask")
 
 
-@pytest.mark.parametrize("scales", ["1", "1,2", "1,2,3,4", "1,0,2", "1,-1,2", "1,nan,2", "1,inf,2", "1,,2", "a,b,c"])
-def test_scales_are_one_positive_number_a_layer(scales, fails_with):
-    assert make_config(features="unet+resnet18", feature_scales="1,2.5,.5").layer_scales() == (1, 2.5, 0.5)
-    with fails_with("feature_scales", scales, "3"):
-        make_config(features="unet+resnet18", feature_scales=scales)
+TAIL = "1,2,3,4,5,6,7,8,9,0.5"
 
 
-def test_scales_by_position_are_a_square_of_positive_numbers(fails_with):
-    np.testing.assert_array_equal(make_config(position_scales="1,2,3,4").position_grid(), [[1, 2], [3, 4]])
-    assert make_config().position_grid() is None
-    for wrong in ("1,2,3", "1,-2,3,4", "1,x,3,4", "1,inf,3,4", ","):
-        with fails_with("position_scales", "g x g positive numbers"):
-            make_config(position_scales=wrong)
+@pytest.mark.parametrize(
+    "tails",
+    ["1", TAIL, f"{TAIL};{TAIL};{TAIL}", f"{TAIL};1,2", f"{TAIL};{TAIL[2:]}", f"{TAIL};{TAIL.replace('2', '1')}", f"{TAIL};"]
+    + [f"{TAIL};{TAIL.replace('9', wrong)}" for wrong in ("0", "-9", "nan", "inf", "x")],
+)
+def test_tails_are_ascending_quantiles_and_an_excess_for_each_layer_and_the_pixels(tails, fails_with):
+    assert make_config(features="unet", tails=f"{TAIL};{TAIL}").tail_numbers() == [(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5)] * 2
+    assert make_config(features="unet").tail_numbers() is None
+    with fails_with("tails", "for each layer and for the pixels, 2 in all"):
+        make_config(features="unet", tails=tails)

@@ -6,16 +6,17 @@ from scipy import ndimage
 
 from mdps_ref.check import maps as oracles
 from mdps_ref.scoring.difference import (
+    TAIL_SHARES,
     absolute_difference,
     anomaly_map,
-    by_position,
     cosine_similarity,
     difference_map,
     feature_map,
     fuse,
-    fuse_at_scale,
     pixel_map,
     smooth,
+    surprisal,
+    tail_of,
 )
 from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix, gaussian_matrix, mean3_matrix
 
@@ -120,22 +121,47 @@ def test_the_anomaly_map_of_equal_images_is_zero_and_shows_where_they_differ():
     assert 3 <= peak[0] <= 6 and 9 <= peak[1] <= 12
 
 
-def test_at_a_common_scale_the_pixel_part_grows_with_the_pixel_map():
-    pixels, features = abs(uniform(2, 4, 4)), abs(uniform(2, 4, 4, seed=1))
-    once, twice = (fuse_at_scale(count * pixels, features, 0.7, 0.2) - features for count in (1, 2))
-    np.testing.assert_allclose(once, 0.7 / 0.2 * pixels)
-    np.testing.assert_allclose(twice, 2 * once)
+def test_the_surprisal_of_an_exponential_distribution_is_a_straight_line():
+    """Where P(X > x) = exp(-x / scale), minus its logarithm is x / scale, between the quantiles and beyond them."""
+    scale, count = 0.3, 10**6
+    values = -scale * np.log((np.arange(count) + 0.5) / count)
+    x = np.linspace(0, 5, 501)
+    np.testing.assert_allclose(surprisal(x, tail_of(values)), x / scale, rtol=2e-3)
 
 
-def test_the_scale_of_each_place_is_interpolated_between_the_cells():
-    """In a plane, bilinear interpolation is exact."""
-    rows, columns = np.arange(3.0)[:, None], np.arange(3.0)[None]
-    expected = 1 + 2 * np.linspace(0, 2, 9)[:, None] + 5 * np.linspace(0, 2, 7)[None]
-    np.testing.assert_allclose(by_position(1 + 2 * rows + 5 * columns, (9, 7)), expected)
-    maps = abs(uniform(2, 9, 7)), abs(uniform(2, 9, 7, seed=1))
+def test_the_surprisal_is_minus_the_logarithm_of_the_share_of_good_pixels_above():
+    values = abs(uniform(20000, seed=3)) ** 3
+    tail = tail_of(values)
+    above = [(values > quantile).mean() for quantile in tail[:-1]]
+    np.testing.assert_allclose(above, TAIL_SHARES, atol=1e-4)
+    np.testing.assert_allclose(surprisal(tail[:-1], tail), -np.log(TAIL_SHARES))
+    assert tail[-1] == pytest.approx(values[values > tail[-2]].mean() - tail[-2])
+
+
+def test_surprisal_rises_from_0_and_has_no_unit():
+    values, x = abs(uniform(500)), np.linspace(0, 3, 1000)
+    at = surprisal(x, tail_of(values))
+    assert at[0] == 0 and (np.diff(at) > 0).all()
+    np.testing.assert_allclose(surprisal(7 * x, tail_of(7 * values)), at)
+
+
+@pytest.mark.parametrize("values", [np.zeros(9), np.ones(9), np.r_[np.zeros(999), 1], [0.2]], ids=["zeros", "ones", "one", "single"])
+def test_a_tail_of_few_different_values_ascends_and_gives_finite_surprisals(values):
+    tail = tail_of(values)
+    assert (np.diff([0, *tail[:-1]]) > 0).all() and tail[-1] > 0
+    assert np.isfinite(surprisal(np.linspace(0, 2, 50), tail)).all() and surprisal(np.zeros(1), tail) == 0
+
+
+def test_with_tails_layers_and_pixels_count_alike_whatever_their_units():
+    pixels, *layers = (abs(uniform(3, 9, 7, seed=seed)) for seed in range(3))
     settings = {"pixel_weight": 0.5, "sigma": 1.0}
-    scaled = anomaly_map(*maps, **settings, grid=1 + 2 * rows + 5 * columns)
-    np.testing.assert_allclose(scaled * expected, anomaly_map(*maps, **settings))
+    tails = [tail_of(smooth(part, 1.0)) for part in (*layers, pixels)]
+    *of_layers, of_pixels = (surprisal(smooth(part, 1.0), tail) for part, tail in zip((*layers, pixels), tails, strict=True))
+    maps = anomaly_map(pixels, layers, **settings, tails=tails)
+    np.testing.assert_allclose(maps, (of_layers[0] + of_layers[1] + of_pixels) / 2)
+    tails = [10 * tails[0], tails[1], 0.1 * tails[2]]
+    np.testing.assert_allclose(anomaly_map(0.1 * pixels, [10 * layers[0], layers[1]], **settings, tails=tails), maps)
+    assert (anomaly_map(0 * pixels, [0 * layer for layer in layers], **settings, tails=tails) == 0).all()
 
 
 ALONE = {

@@ -219,9 +219,10 @@ def test_all_extractors_that_are_found_have_rows(monkeypatch):
     assert names == {"features-unet+resnet18"} | {
         f"{what}-{name}" for what in ("features", "neighbours", "gaussian") for name in extractors
     }
-    assert rows["features-unet+resnet18"].scaled and not rows["features-resnet18"].scaled
-    measured = variants.wanted_rows(make_config(features="unet", pixel_scale=0.1))
-    assert measured["features-resnet18"].scaled and not measured["features-unet"].scaled
+    assert rows["features-unet+resnet18"].tails and not rows["features-resnet18"].tails
+    measured = variants.wanted_rows(make_config(features="unet", tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"])))
+    assert measured["features-resnet18"].tails and not measured["features-unet"].tails
+    assert measured["reconstruction"].tails and not rows["reconstruction"].tails
 
 
 def test_every_variant_is_a_config_and_the_released_one_guides_as_strongly():

@@ -9,7 +9,7 @@ from mdps_ref.job import chains as job_chains
 from mdps_ref.job.detect import detect, make_model
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.study import experiment
-from mdps_ref.study.experiment import Experiment, good_scales
+from mdps_ref.study.experiment import Experiment, tails_of_good
 
 OWN = ("unet", "", None)
 
@@ -31,10 +31,10 @@ def trials(model, images):
 
 
 RELEASED = {"rules": "released", "batch_size": 2, "mask_threshold": 0.1}
-SCALED = {"pixel_scale": 0.3, "position_scales": "1,2,3,0.5"}
+TAILS = {"tails": ".1,.2,.3,.4,.5,.6,.7,.8,.9,.2;.1,.2,.3,.4,.5,.6,.7,.8,.9,.2"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"masked": False}, RELEASED, SCALED], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"masked": False}, RELEASED, TAILS], ids=str)
 def test_its_maps_are_those_of_a_run(settings, model, images, trials, quick_config):
     config = quick_config(**settings)
     guided = job_chains.run_chains(model, images, config, "guided").anomaly(slice(None))
@@ -64,33 +64,17 @@ def test_settings_of_the_comparison_share_a_chain_and_those_of_the_chain_do_not(
         assert len(drawn) > before, setting
 
 
-def test_layers_are_divided_by_their_scales(model, images, quick_config):
-    config = quick_config(pixel_weight=0.0)
-    one = Experiment(model, {OWN: model.features}, images).anomaly(config, "guided")[0]
-    scaled = dataclasses.replace(config, feature_scales="0.5")
-    np.testing.assert_allclose(Experiment(model, {OWN: model.features}, images).anomaly(scaled, "guided")[0], 2 * one, rtol=1e-5)
-    np.testing.assert_allclose(job_chains.run_chains(model, images, scaled, "guided").anomaly(slice(None)), 2 * one, rtol=1e-3, atol=1e-6)
-
-
-def test_the_maps_of_a_run_are_divided_by_the_scales_of_their_places(model, images, quick_config):
-    config = quick_config(pixel_scale=0.3)
-    scaled = dataclasses.replace(config, position_scales="1,2,3,0.5")
-    plain, divided = (job_chains.run_chains(model, images, some, "guided").anomaly(slice(None)) for some in (config, scaled))
-    corners = divided[:, [0, 0, -1, -1], [0, -1, 0, -1]] * [1, 2, 3, 0.5]
-    np.testing.assert_allclose(corners, plain[:, [0, 0, -1, -1], [0, -1, 0, -1]], rtol=1e-5)
-
-
-def test_good_scales_bring_layers_pixels_and_places_of_good_images_to_1(trials, quick_config):
-    config = quick_config(pixel_scale=1.0, position_scales="1", blur=0.0)
+def test_the_tails_of_good_images_make_a_tenth_of_their_pixels_exceed_ln_10(trials, quick_config):
+    """The surprisal of the pixels alone, since one map is left where the weight of the layers is small."""
+    config = quick_config(blur=0.0)
     for count in (3, 5):
-        scaled = dataclasses.replace(config, **good_scales(trials, config, count))
-        (layer,), pixels = trials.distances(config, "guided"), trials.pixels(config, "guided")
-        assert layer[:count].mean() / float(scaled.feature_scales) == pytest.approx(1, rel=5e-3)
-        assert pixels[:count].mean() / scaled.pixel_scale == pytest.approx(1, rel=5e-3)
-        everywhere = trials.anomaly(dataclasses.replace(scaled, position_scales=""), "guided")[0][:count].mean(axis=0)
-        cells = everywhere.reshape(8, 2, 8, 2).mean(axis=(1, 3))
-        np.testing.assert_allclose(scaled.position_grid(), cells + 0.3 * everywhere.mean(), rtol=5e-3)
+        config = dataclasses.replace(config, tails=tails_of_good(trials, config, count), pixel_weight=1000.0)
+        maps = trials.anomaly(config, "guided")[0][:count] / 1000
+        assert (maps > np.log(10)).mean() == pytest.approx(0.1, abs=0.01)
+        layer = trials.anomaly(dataclasses.replace(config, pixel_weight=0.0), "guided")[0][:count]
+        assert (layer > np.log(10)).mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_scales_that_are_not_asked_for_are_not_measured(trials, quick_config):
-    assert good_scales(trials, quick_config()).keys() == {"feature_scales"}
+def test_the_tails_of_another_chain_are_its_own(trials, quick_config):
+    config = quick_config()
+    assert tails_of_good(trials, config, chain_name="reconstruction") != tails_of_good(trials, config)

@@ -85,14 +85,14 @@ def test_without_tune_the_features_alone_are_chosen(some_images, quick_config, m
     weights = init_unet(config.unet())
     settings, trials = tuning.tune(make_model(weights, config), weights, config, good)
     assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
-    chosen = {"features", "feature_scales", "feature_size", "pixel_scale", "position_scales"}
+    chosen = {"features", "feature_size", "tails"}
     assert settings.keys() <= chosen and {trial.family for trial in trials} == {"features"}
 
 
-def test_where_there_is_nothing_to_choose_no_chain_is_run_and_the_remedy_is_told(some_images, quick_config, monkeypatch, capsys):
+def test_without_a_network_of_imagenet_the_own_features_get_tails_and_the_remedy_is_told(some_images, quick_config, monkeypatch, capsys):
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
-    monkeypatch.setattr(experiment, "draw_samples", None)
     config = quick_config(features="auto")
     weights = init_unet(config.unet())
-    assert tuning.tune(make_model(weights, config), weights, config, some_images(2)) == ({"features": "unet"}, [])
+    settings, _ = tuning.tune(make_model(weights, config), weights, config, some_images(2))
+    assert settings.keys() == {"features", "tails"} and settings["features"] == "unet"
     assert tuning.REMEDY in capsys.readouterr().err
