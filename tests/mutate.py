@@ -77,7 +77,7 @@ MUTANTS = [
     ("E19", "scoring/image_score.py", "maps.max(axis=(1, 2))", "maps.max(axis=(1, 2)) - maps.min()"),
     ("E20", "scoring/image_score.py", "maps.mean(axis=1), maps.std(axis=1)", "maps.mean(axis=1), maps.var(axis=1)"),
     ("E21", "scoring/metrics.py", "area_under(false_positive_rates, true_positive_rates, limit=1.0)", "true_positive_rates.mean()"),
-    ("E22", "scoring/metrics.py", "np.sum(np.diff(recalls) * precisions[1:])", "np.sum(np.diff(recalls) * precisions[:-1])"),
+    ("E22", "scoring/metrics.py", "np.average(precisions[1:], weights", "np.average(precisions[:-1], weights"),
     ("E23", "scoring/metrics.py", "area_under(*pro_curve(masks, maps), limit)", "area_under(*pro_curve(masks, maps), 1.0)"),
     ("E23", "scoring/curves.py", "shares = region_shares(anomalous.reshape(masks.shape))", "shares = anomalous / anomalous.sum()"),
     ("E24", "scoring/metrics.py", "2 * true_positives / (2 * true_positives", "true_positives / (true_positives"),

@@ -198,6 +198,6 @@ def areas_under(rates, heights, limit):
     width, rise = np.diff(rates), np.diff(heights)
     kept = np.clip(limit - rates[:, :-1], 0, width)  # the part of each piece on this side of the limit
     share = kept / np.where(width > 0, width, 1)
-    area = (kept * (heights[:, :-1] + rise * share / 2)).sum(axis=1) / limit
-    area = np.minimum(area, 1.0)  # rounding can carry a perfect curve past 1
-    return np.where(np.isnan(rates[:, -1] + heights[:, -1]), np.nan, area)
+    area, total = (kept * (heights[:, :-1] + rise * share / 2)).sum(axis=1), kept.sum(axis=1)
+    mean = area / np.where(total > 0, total, 1)  # the total is the limit, to rounding; divided by it, a curve of ones is exactly 1
+    return np.where(np.isnan(rates[:, -1] + heights[:, -1]), np.nan, mean)

@@ -72,7 +72,7 @@ def average_precision(labels, scores):
     precisions, recalls, _ = precision_recall_curve(labels, scores)
     if _is_one_class(labels):
         return math.nan
-    return float(np.sum(np.diff(recalls) * precisions[1:]))
+    return float(np.average(precisions[1:], weights=np.diff(recalls)))  # divided by the sum of the weights, perfect is exactly 1
 
 
 def aupro(masks, maps, limit=0.3):

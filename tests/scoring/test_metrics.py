@@ -161,13 +161,13 @@ def test_metrics_are_between_0_and_1(pairs):
     assert all(0 <= metric(labels, scores) <= 1 for metric in METRICS)
 
 
-def test_perfect_scores_give_no_more_than_1_whatever_the_counts():
-    for normal in range(1, 60):  # with 47, AUPRO's trapezoids add up to 1 + 2e-16
+def test_perfect_scores_give_exactly_1_whatever_the_counts():
+    for normal in range(1, 60):  # with 47, AUPRO's trapezoids add up to 1 + 2e-16; the pieces of recall to 1 - 1e-16
         labels = np.arange(normal + 49) >= normal
         scores = np.arange(labels.size)
-        assert metrics.auroc(labels, scores) <= 1
-        assert metrics.average_precision(labels, scores) <= 1
-        assert metrics.aupro(labels.reshape(1, 1, -1), scores.reshape(1, 1, -1)) <= 1
+        assert metrics.auroc(labels, scores) == 1
+        assert metrics.average_precision(labels, scores) == 1
+        assert metrics.aupro(labels.reshape(1, 1, -1), scores.reshape(1, 1, -1)) == 1
 
 
 @pytest.mark.parametrize("rescale", [np.exp, np.arctan, lambda x: 3 * x - 7, lambda x: x**3], ids=["exp", "arctan", "affine", "cube"])
