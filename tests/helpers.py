@@ -1,6 +1,9 @@
-"""What tests of several folders share: random arrays, arrays to the bit, image files, what a chain gave, and a pickle that would spring."""
+"""What tests of several folders share: arrays, to the bit or random; files of images; chains; what HTML shows; a pickle that springs."""
 
+import base64
+import io
 import os
+import re
 import types
 
 import numpy as np
@@ -48,6 +51,17 @@ def chain_result_of(maps, truths, shown=()):
         shown_maps=lambda: Maps(**{name: array[list(shown)] for name, array in vars(maps).items()}),
     )
     return chain_result(records, truths)
+
+
+def words(html):
+    """The text of HTML."""
+    return re.sub("<[^>]*>", "", html)
+
+
+def pictures(html):
+    """The pictures of HTML as arrays, 0 to 1."""
+    found = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), np.float64) / 255 for data in found]
 
 
 class Trap:

@@ -8,21 +8,24 @@ from mdps_ref.report.html import escaped, percent
 from mdps_ref.scoring.intervals import false_alarm_rate, share_interval
 from mdps_ref.scoring.metrics import exceeds
 
-TILES = {  # metric -> a question that it answers, its name, what it is a share of
+TILES = {  # metric -> a question that it answers, its name, what it is a share of, what a value of 1 means
     "image_auroc": (
         "Good or defective?",
         "Image AUROC",
         "the pairs of a defective and a good image have the higher score on the defective one",
+        "were ranked correctly",
     ),
     "pixel_auroc": (
         "Where is the defect?",
         "Pixel AUROC",
         "the pairs of a defective and a normal pixel have the higher map value on the defective one",
+        "had all their pixels ranked correctly",
     ),
     "aupro": (
-        "Is all of it found?",
+        "How much of it is marked?",
         f"AUPRO {100 * PRO_LIMIT:.0f} %",
-        "a defect is marked, on average over the defects and over thresholds",
+        f"a defect is marked, averaged over the defects and over thresholds that mark 0 to {100 * PRO_LIMIT:.0f} % of the normal pixels",
+        "had their defects marked whole",
     ),
 }
 
@@ -86,7 +89,7 @@ def _caught(result):
 
 def _tile(result, metric, words):
     """Write a metric with its interval; "" where it is not defined."""
-    question, name, of_what = words
+    question, name, of_what, _ = words
     own = result.metrics["mdps"]
     if own[metric] is None:
         return ""
@@ -117,7 +120,5 @@ def interval_in_words(result, metric):
         return ""
     low, high = ends
     if low == high == 1:
-        return f"Every draw of these {images} images gives 1; so few cannot tell 1 from a little less."
-    if f"{low:.3f}" == f"{high:.3f}":
-        return "Other test images would give the same to three digits."
+        return f"All {images} images {TILES[metric][-1]}, so resampling them cannot show how far other images might fall."
     return f"Other test images would give {low:.3f} to {high:.3f} (95 % interval)."

@@ -1,17 +1,11 @@
 """The verdict: what was decided, what to expect of new images, and intervals in words."""
 
-import re
-
 import numpy as np
 import pytest
+from helpers import words
 
 from mdps_ref.report.html import percent
 from mdps_ref.report.verdict import interval_in_words, verdict
-
-
-def words(html):
-    """The text of HTML."""
-    return re.sub("<[^>]*>", "", html)
 
 
 def with_scores(fake_result, defects, scores):
@@ -44,7 +38,9 @@ def test_false_alarms_are_expected_by_the_rank_of_the_threshold_among_the_held_o
 def test_an_interval_of_a_perfect_ranking_and_one_with_a_width(fake_result):
     result = with_scores(fake_result, ("good", "good", "rust", "rust"), [1, 2, 4, 5])
     assert result.metrics["mdps"]["intervals"]["image_auroc"] == [1, 1]
-    assert "to 1.000" not in interval_in_words(result, "image_auroc")
+    assert "1.000" not in interval_in_words(result, "image_auroc") and "All 4 images" in interval_in_words(result, "image_auroc")
+    result.metrics["mdps"]["intervals"]["image_auroc"] = [0.9991, 0.9994]
+    assert "0.999 to 0.999" in interval_in_words(result, "image_auroc")
     result.metrics["mdps"]["intervals"]["image_auroc"] = [0.25, 0.75]
     assert "0.250 to 0.750" in interval_in_words(result, "image_auroc")
     result.metrics["mdps"]["intervals"] = {}
