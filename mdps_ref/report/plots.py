@@ -13,6 +13,9 @@ from mdps_ref.scoring.uncertainty import errors_left
 GREY_LEVEL = 2 / 255  # one of the 256 grey levels of an image, in pixel values from -1 to 1
 SMALLEST = 1e-4  # the lower end of the axis of differences, which is logarithmic; a difference may be 0
 RUNNING_MEAN = 50  # training steps
+WIDTHS = (1.3, 3.0, 5.0)  # of the curves of the chains
+LINES = {"spread": (0, (1, 1.2)), "distance": "-"}  # of the measures of doubt
+ON_WHITE = {"color": "white", "pad": 0.4}  # a box behind text, so that no line runs through it
 
 
 def differences(result):
@@ -35,7 +38,7 @@ def differences(result):
         _draw_strip(axes, found.difference[good], height, GOOD_COLOUR)
         _draw_strip(axes, found.inside[np.isfinite(found.inside)], height, DEFECT_COLOUR)
         _draw_means(axes, result.metrics[key], height)
-        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom", "color": INK}
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom", "color": INK, "bbox": ON_WHITE}
         axes.annotate(chain.name, (0, height - 0.42), (0, 0), fontsize=11, weight="bold", **place)
         axes.annotate(_comparison(key, result.metrics), (1, height - 0.42), (0, 0), fontsize=8.5, ha="right", **place)
     axes.axvline(GREY_LEVEL, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
@@ -63,7 +66,7 @@ def _draw_means(axes, metrics, height):
     for value, colour, offset in ends:
         x = max(value, SMALLEST)
         axes.plot(x, height, "D", color=colour, markersize=9, zorder=3)
-        style = {"ha": "center", "va": "center", "color": colour, "weight": "bold", "bbox": {"color": "white", "pad": 0.4}}
+        style = {"ha": "center", "va": "center", "color": colour, "weight": "bold", "bbox": ON_WHITE}
         axes.annotate(f"{value:.3g}", (x, height), (0, offset), textcoords="offset points", **style)
 
 
@@ -121,7 +124,7 @@ def score_histogram(result):
     _draw_histograms(upper, [*groups, ("defective", score[defects != GOOD], DEFECT_COLOUR, "step")])
     for height, (_, values, colour) in enumerate(rows):
         count = f"{np.count_nonzero(exceeds(values, result.threshold))} of {len(values)} flagged"
-        lower.text(1.01, height, count, transform=lower.get_yaxis_transform(), va="center", color=colour, fontsize=9)
+        lower.text(1.01, height, count, transform=lower.get_yaxis_transform(), va="center", color=INK, fontsize=9)
         lower.plot(values, np.full(len(values), height), "|", color=colour, markersize=13, markeredgewidth=1.4, alpha=0.8)
     lower.set(yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6), xlabel=f"image score ({result.config.image_score} of the anomaly map)")
     lower.set_yticklabels([name for name, _, _ in rows], parse_math=False)
@@ -172,20 +175,24 @@ def curves(result):
     plain_axes(image, "Images: ROC", "share of good images flagged", "share of defective images flagged")
     plain_axes(pixel, "Pixels: ROC", "share of normal pixels marked", "share of anomalous pixels marked")
     plain_axes(region, "Regions: PRO", "share of normal pixels marked", "share of each region marked, mean")
-    region.set_xlim(0, PRO_LIMIT)
+    region.set_xlim(-0.02 * PRO_LIMIT, PRO_LIMIT)
     return figures
 
 
 def _draw_curves(axes, result, metric, curve_of):
-    """Draw curve_of(ChainResult) of each chain, with the area under MDPS's curve shaded; say so if the metric is not defined."""
-    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    """Draw curve_of(ChainResult) of each chain, with the area under MDPS's curve shaded; say so if the metric is not defined.
+
+    The first chain's line is the thinnest and lies on top, so that all are seen where they coincide.
+    """
+    axes.set(xlim=(-0.02, 1), ylim=(0, 1.03))
     if result.metrics["mdps"][metric] is None:
         needs = "good and defective images" if metric == "image_auroc" else "true masks of defects"
         axes.text(0.5, 0.5, f"not defined here:\nit needs {needs}", transform=axes.transAxes, ha="center", va="center", color=GOOD_COLOUR)
         return
-    for key, chain in reversed(chains_of(result.config).items()):
+    chains = chains_of(result.config)
+    for width, (key, chain) in reversed(list(zip(WIDTHS, chains.items(), strict=False))):
         x, y = _thinned(*curve_of(result.chains[key]))
-        axes.plot(x, y, color=chain.colour, linewidth=2, label=f"{chain.name}: {result.metrics[key][metric]:.3f}")
+        axes.plot(x, y, color=chain.colour, linewidth=width, label=f"{chain.name}: {result.metrics[key][metric]:.3f}")
         if key == "mdps":
             axes.fill_between(x, y, color=chain.colour, alpha=0.1, linewidth=0)
     axes.legend(frameon=False, loc="lower right", fontsize=9, reverse=True, title="area under the curve", title_fontsize=9)
@@ -215,9 +222,10 @@ def uncertainty(result):
     aside = 100 * np.arange(count) / count
     axes.axhline(100 * wrong.mean(), color=GOOD_COLOUR, linewidth=1.2, linestyle=(0, (4, 2)), label="chance")
     for name, doubt in doubts(result.chains["mdps"], result.threshold, result.config.samples).items():
-        axes.plot(aside, 100 * errors_left(wrong, doubt), color=DOUBTS[name].colour, linewidth=2, label=f"by {DOUBTS[name].name}")
+        style = {"color": CHAINS["mdps"].colour, "linewidth": 2, "linestyle": LINES[name]}
+        axes.plot(aside, 100 * errors_left(wrong, doubt), label=f"by {DOUBTS[name]}", **style)
     axes.axvline(10, color=FAINT, linewidth=1, zorder=0)
-    plain_axes(axes, xlabel="least certain decisions set aside (%)", ylabel="wrong decisions among the others (%)")
+    plain_axes(axes, xlabel="least certain decisions set aside (%)", ylabel="wrong among the others (%)")
     in_sight = max(max(line.get_ydata()[: count // 2 + 1]) for line in axes.lines[:-1])  # the last few jump about
     axes.set(xlim=(0, 50), ylim=(0, max(1, 1.3 * in_sight)))
     axes.legend(frameon=False, fontsize=9)

@@ -129,7 +129,7 @@ def unsure(result):
     lines = [f"{wrong} of {images} decisions {'are' if wrong > 1 else 'is'} wrong ({rate})."]
     for name, drop in doubt["drop"].items():
         falls = f"<b>falls by {100 * drop:.1f}</b>" if drop > 0 else f"<b>rises by {-100 * drop:.1f}</b>"
-        lines.append(f"Without the {aside} least certain by {DOUBTS[name].name}, the error rate {falls} percentage points.")
+        lines.append(f"Without the {aside} least certain by {DOUBTS[name]}, the error rate {falls} percentage points.")
     lines.append("Chosen by chance, they would not change it on average.")
     if wrong < 5:
         lines.append(f"With {wrong} wrong decision{'s' * (wrong > 1)} this says little.")

@@ -10,7 +10,7 @@ GOOD_COLOUR, DEFECT_COLOUR, INK, FAINT = "#4D4D4D", "#D55E00", "#222222", "#D9D9
 
 
 class Chain(NamedTuple):
-    """The name and the colour of a chain, or of a measure, in a report."""
+    """The name and the colour of a chain in a report."""
 
     name: str
     colour: str
@@ -22,9 +22,9 @@ CHAINS = {
     "guided": Chain("guided", "#E69F00"),
     "reconstruction": Chain("reconstruction", "#7A7A7A"),
 }
-DOUBTS = {  # the keys are those of `evaluate.doubts`
-    "spread": Chain("the spread over the samples", "#0072B2"),
-    "distance": Chain("the distance to the threshold", "#009E73"),
+DOUBTS = {  # of MDPS's decisions; the keys are those of `evaluate.doubts`
+    "spread": "the spread over the samples",
+    "distance": "the distance to the threshold",
 }
 
 

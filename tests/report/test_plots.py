@@ -48,11 +48,18 @@ def test_curves_carry_the_areas_and_stop_where_pro_stops(fake_result):
     for axes, metric in zip(drawn, ("image_auroc", "pixel_auroc", "aupro"), strict=True):
         texts = [text.get_text() for text in axes.get_legend().get_texts()]
         assert [text.rpartition(" ")[2] for text in texts] == [f"{result.metrics[chain][metric]:.3f}" for chain in CHAINS]
-    assert drawn[2].get_xlim() == (0, 0.3)
+    assert drawn[2].get_xlim()[1] == 0.3
     lines = {line.get_label().partition(":")[0]: line.get_data() for line in drawn[1].lines}
     for key, chain in CHAINS.items():
         x, y = lines[chain.name]
         assert np.trapezoid(y, x) == pytest.approx(result.metrics[key]["pixel_auroc"], abs=1e-3)
+
+
+def test_curves_that_coincide_are_all_seen(fake_result):
+    """Each lies on wider ones."""
+    for figure in plots.curves(fake_result()).values():
+        widths = [line.get_linewidth() for line in figure.axes[0].lines]
+        assert widths == sorted(set(widths), reverse=True) and len(widths) == len(CHAINS)
 
 
 def test_without_a_mask_no_chain_is_drawn_twice(fake_result):
