@@ -19,11 +19,12 @@ from mdps_ref.job.detector import Detector
 from mdps_ref.job.evaluate import chain_result, evaluate
 from mdps_ref.job.images import read_images, told
 from mdps_ref.job.progress import progress, say, stage
-from mdps_ref.job.result import Result, choose_images
+from mdps_ref.job.result import Mistakes, Result, choose_images
 from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_config, write_json, write_map, write_scores
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.training_check import check_training, warning
 from mdps_ref.job.weights import load_weights
+from mdps_ref.scoring.metrics import exceeds
 
 TUNING = "tuning.json"
 PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
@@ -104,6 +105,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         shown=shown,
         images=centre_crop(images.test[np.array(shown)], images.side),
         truths=[images.truths[i] for i in shown],
+        mistakes=_mistakes(images, detection.mdps, exceeds(chains["mdps"].score, threshold)),
         chains=chains,
         mask_threshold=detection.mask_threshold,
         held_out_scores=held_out_scores,
@@ -179,6 +181,15 @@ def calibrate_and_detect(model, images, config, folder, shown, seconds, make_map
 def _records(folder, config, images, part, chain_name, **more):
     """Return the ChainRecords of one chain on one part of the images."""
     return ChainRecords(folder / part, chain_name, config, images.side, **more)
+
+
+def _mistakes(images, records, flagged):
+    """Return the wrong decisions that are shown, chosen as `choose_images` does."""
+    wrong = [i for i, item in enumerate(images.items) if flagged[i] != item.is_anomalous]
+    indices = [wrong[i] for i in choose_images([images.defects[i] for i in wrong])]
+    pictures = [centre_crop(images.test[i : i + 1], images.side)[0] for i in indices]
+    anomaly = [centre_crop(records.anomaly(slice(i, i + 1)), images.side)[0] for i in indices]
+    return Mistakes(indices, pictures, [images.truths[i] for i in indices], anomaly)
 
 
 def _areas(truths):

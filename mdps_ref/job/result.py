@@ -8,7 +8,29 @@ from mdps_ref.data.folders import GOOD
 from mdps_ref.job.config import Config
 from mdps_ref.scoring.metrics import exceeds
 
-MOST_SHOWN = 12  # images in the gallery
+MOST_SHOWN = 12  # images that a report shows step by step, and wrong decisions that it shows
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistakes:
+    """The wrong decisions that a report shows: images that were flagged and are good, and defective images that were not flagged.
+
+    Parameters
+    ----------
+    indices : list of int, K
+        Of the images in the test set.
+    images : list of array, (H, W, 3), in [-1, 1], K
+        Their judged centres.
+    truths : list of array, (H, W) bool, or None, K
+        Their true masks; None where there is none.
+    anomaly : list of array, (H, W), K
+        Their anomaly maps.
+    """
+
+    indices: list
+    images: list
+    truths: list
+    anomaly: list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +48,8 @@ class Result:
         The judged centre of the shown images.
     truths : list of array, (H, W) bool, or None, K
         The true masks of the shown images; None where there is none.
+    mistakes : Mistakes
+        All wrong decisions, or MOST_SHOWN of them.
     chains : dict of str to ChainResult
         Of the chains "mdps", "guided" and "reconstruction".
     mask_threshold : float or None
@@ -54,6 +78,7 @@ class Result:
     shown: list
     images: np.ndarray
     truths: list
+    mistakes: Mistakes
     chains: dict
     mask_threshold: float | None
     held_out_scores: np.ndarray
@@ -84,7 +109,8 @@ def choose_images(defects, limit=MOST_SHOWN):
     defects : list of str
         The kind of each image, in the order of their names.
     limit : int
-        The largest number of images. About a quarter of it are good images, and every kind of defect has an image if the limit allows.
+        The largest number of images. About a quarter of it are good images: so many that kinds of defects have equally many images, where
+        that can be. Every kind of defect has an image if the limit allows.
 
     Returns
     -------
@@ -96,7 +122,15 @@ def choose_images(defects, limit=MOST_SHOWN):
         members.setdefault(kind, []).append(index)
     good = members.pop(GOOD, [])
     in_turn = sorted((turn, kind, index) for kind, indices in members.items() for turn, index in enumerate(indices))
-    few = min(len(good), max(1, limit // 4), max(0, limit - len(members)))
+    most = min(len(good), max(0, limit - len(members)))
+    few = min(most, max(1, limit // 4))
+    even = [count for count in range(1, min(most, limit // 2) + 1) if _ends_a_turn(in_turn, limit - count)]
+    few = min(even, key=lambda count: abs(count - few), default=few)
     few = max(few, limit - len(in_turn))
     by_kind = sorted((kind, index) for _, kind, index in in_turn[: limit - few])
     return good[:few] + [index for _, index in by_kind]
+
+
+def _ends_a_turn(in_turn, taken):
+    """Return whether no kind lacks an image of the last turn among the first `taken` images."""
+    return taken >= len(in_turn) or in_turn[taken - 1][0] < in_turn[taken][0]

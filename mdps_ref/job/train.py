@@ -27,10 +27,11 @@ from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, rate_fac
 from mdps_ref.nn.unet import init_unet, unet
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
+TRAINING_ALONE = ("learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment")
 # The settings that a trained network depends on; the others may change after the training.
 TRAINING = (
     *("data", "category", "image_size", "fit", "skip_bad", "network", "seed", "rules", "rules_except", "held_out", "weights"),
-    *("batch_size", "learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment"),
+    *("batch_size", *TRAINING_ALONE),
 )
 GROUPS = ("weights", "ema", "first_moment", "second_moment")  # of arrays, in a training state and in its checkpoint
 

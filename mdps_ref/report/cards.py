@@ -3,13 +3,24 @@
 import numpy as np
 
 from mdps_ref.data.folders import GOOD
-from mdps_ref.report.gallery import DECISIONS, heat_limit
-from mdps_ref.report.html import data_uri, escaped
+from mdps_ref.report.html import X_0, data_uri, escaped
 from mdps_ref.report.overlay import blended, heat_colours, pixels_as_png
+
+DECISIONS = {  # (defective, flagged)
+    (True, True): "flagged",
+    (True, False): "missed",
+    (False, True): "false alarm",
+    (False, False): "passed",
+}
+
+
+def heat_limit(result):
+    """Return the top of the anomaly maps' colour scale: the 99.5th percentile of MDPS's maps of all test images, or 1 if that is 0."""
+    return result.chains["mdps"].pixels.quantile(0.995) or 1.0
 
 
 def where_it_looks(result):
-    """Write a card for each shown image: the image, and its anomaly map over it with the outline of the true defect.
+    """Write a card for each shown image, and the colour scale below them.
 
     Parameters
     ----------
@@ -20,13 +31,14 @@ def where_it_looks(result):
     str
         HTML.
     """
-    top, cards = heat_limit(result), ""
-    for row, index in enumerate(result.shown):
-        y, anomaly = (result.images[row] + 1) / 2, result.chains["mdps"].shown.anomaly[row]
-        grey = np.repeat(y.mean(axis=-1, keepdims=True), 3, axis=-1)
-        pictures = _picture(y, "test image") + _picture(blended(grey, anomaly, top), "anomaly map", _outline(result.truths[row]))
-        cards += f'<li class="card"><div class="pair">{pictures}</div>{_label(result, row, index)}</li>\n'
-    return f'<ul class="cards">\n{cards}</ul>\n{_scale(top)}'
+    anomaly = result.chains["mdps"].shown.anomaly
+    return f"{_cards(result, result.shown, result.images, result.truths, anomaly)}\n{scale(heat_limit(result))}"
+
+
+def where_it_was_wrong(result):
+    """Write a card for each wrong decision that is shown; "" where there is none."""
+    wrong = result.mistakes
+    return _cards(result, wrong.indices, wrong.images, wrong.truths, wrong.anomaly) if wrong.indices else ""
 
 
 def good_reconstructions(result):
@@ -34,30 +46,55 @@ def good_reconstructions(result):
     cards = ""
     for row, index in enumerate(result.shown):
         if result.defects[index] == GOOD:
-            both = _picture((result.images[row] + 1) / 2, "good image")
-            both += _picture((result.chains["reconstruction"].shown.x_0[row] + 1) / 2, "its reconstruction")
+            both = picture(unit(result.images[row]), "good image")
+            both += picture(unit(result.chains["reconstruction"].shown.x_0[row]), "its reconstruction")
             error = result.chains["reconstruction"].difference[index]
-            cards += f'<li class="card"><div class="pair">{both}</div><p>good, and reconstructed: differs by {error:.3f}</p></li>\n'
+            name = f"<b>{GOOD}</b> <small>{short_name(result, index)}</small>"
+            cards += f'<li class="card"><div class="pair">{both}</div><p>{name}<br>mean |{X_0} − <i>y</i>| = {error:.3f}</p></li>\n'
     return f'<ul class="cards">\n{cards}</ul>' if cards else ""
 
 
-def _picture(pixels, name, over=""):
-    """Write a picture, (H, W, 3) with values from 0 to 1, and what lies over it."""
-    return f'<div class="picture"><img alt="{name}" src="{data_uri(pixels_as_png(np.clip(pixels, 0, 1)))}">{over}</div>'
+def _cards(result, indices, images, truths, anomaly):
+    """Write a card for each image: the image, and its anomaly map over it with the outline of the true defect."""
+    top, cards = heat_limit(result), ""
+    for index, y, truth, heat in zip(indices, images, truths, anomaly, strict=True):
+        pictures = picture(unit(y), "test image") + picture(heat_over(y, heat, top), "anomaly map", outline(truth))
+        cards += f'<li class="card"><div class="pair">{pictures}</div><p>{label(result, index, truth)}</p></li>\n'
+    return f'<ul class="cards">\n{cards}</ul>'
 
 
-def _label(result, row, index):
-    """Write the kind of an image, the decision, its score and its name."""
+def unit(image):
+    """Return an image in [-1, 1] with values from 0 to 1."""
+    return np.clip((image + 1) / 2, 0, 1)
+
+
+def heat_over(y, heat, top):
+    """Lay a map over its grey image; see `overlay.blended`."""
+    return blended(np.repeat(unit(y).mean(axis=-1, keepdims=True), 3, axis=-1), heat, top)
+
+
+def picture(pixels, name, over="", longest=None):
+    """Write a picture, (H, W, 3) with values from 0 to 1, and what lies over it; smaller if a side has more than `longest` pixels."""
+    return f'<div class="picture"><img alt="{name}" src="{data_uri(pixels_as_png(pixels, longest))}">{over}</div>'
+
+
+def label(result, index, truth):
+    """Write the kind of an image, the decision, its name and its score."""
     kind, flagged = result.defects[index], bool(result.flagged[index])
     right = "right" if flagged == (kind != GOOD) else "wrong"
-    without = ", no mask given" if result.truths[row] is None else ""
+    without = ", no mask given" if truth is None else ""
     return (
-        f'<p><b>{escaped(kind)}</b> <span class="{right}">{DECISIONS[kind != GOOD, flagged]}</span><br>'
-        f"<small>{escaped(result.names[index].rpartition('/')[2])}, score {result.chains['mdps'].score[index]:.3f}{without}</small></p>"
+        f'<b>{escaped(kind)}</b> <span class="{right}">{DECISIONS[kind != GOOD, flagged]}</span><br>'
+        f"<small>{short_name(result, index)}, score {result.chains['mdps'].score[index]:.3f}{without}</small>"
     )
 
 
-def _outline(truth):
+def short_name(result, index):
+    """Return the name of an image without its folder, as HTML."""
+    return escaped(result.names[index].rpartition("/")[2])
+
+
+def outline(truth):
     """Draw the outline of a true mask along the edges of its pixels, sharp at every size; "" without a mask or a defect."""
     if truth is None or not truth.any():
         return ""
@@ -77,9 +114,9 @@ def _edges(mask):
             yield line, start, end
 
 
-def _scale(top):
+def scale(top):
     """Write the colour scale of the maps: square roots, so the ticks of even steps stand wider apart at the lower end."""
     colours = [f"rgb({r},{g},{b})" for r, g, b in np.rint(255 * heat_colours(np.linspace(0, 1, 9))).astype(int)]
     ticks = "".join(f"<span>{top * level**2:.2g}</span>" for level in np.linspace(0, 1, 6))
     bar = f'<div class="bar" style="background:linear-gradient(90deg,{",".join(colours)})"></div>'
-    return f'<div class="scale">{bar}<div class="ticks">{ticks}</div></div>'
+    return f'<div class="scale">{bar}<div class="ticks">{ticks}</div>anomaly map, square-root scale, one for all maps of this page</div>'

@@ -41,7 +41,7 @@ def figure_element(name, data, caption, kind="wide"):
 
 
 STYLE = """
-:root { color-scheme: light; --ink: #1a1a1a; --soft: #555; --line: #e2e2e2; --blue: #0072b2; --orange: #b34a00; --green: #00694e; }
+:root { color-scheme: light; --ink: #1a1a1a; --soft: #555; --line: #e2e2e2; --blue: #0072b2; --right: #00694e; --wrong: #9c2364; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1100px; padding: 2.5rem 1.5rem 4rem; color: var(--ink); background: #fff;
        font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; overflow-wrap: break-word; }
@@ -60,7 +60,7 @@ ul { padding-left: 1.2rem; }
 .tile h3 { margin: 0; font-size: 0.95rem; color: var(--soft); font-weight: 600; }
 .tile p { font-size: 0.9rem; line-height: 1.45; margin: 0; }
 .tile .value { font-size: 2.3rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; }
-.note { max-width: 52rem; margin: 1.4rem 0; padding: 0.8rem 1.1rem; border-left: 4px solid #d55e00; background: #fdf3ec;
+.note { max-width: 52rem; margin: 1.4rem 0; padding: 0.8rem 1.1rem; border-left: 4px solid var(--wrong); background: #fbf0f6;
         font-size: 0.94rem; }
 .note p, .note ul { margin: 0.2rem 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); gap: 1.3rem 1.2rem; list-style: none;
@@ -72,14 +72,20 @@ ul { padding-left: 1.2rem; }
 .picture svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
 .picture path { fill: none; stroke: #fff; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .picture .halo { stroke: #000; stroke-width: 3.5; stroke-opacity: 0.55; }
-.right { color: var(--green); } .wrong { color: #fff; background: #b34a00; padding: 0 0.4em; border-radius: 3px; }
+.right { color: var(--right); } .wrong { color: #fff; background: var(--wrong); padding: 0 0.4em; border-radius: 3px; }
+.steps { list-style: none; padding: 0; margin: 1.2rem 0 0; }
+.step { display: grid; grid-template-columns: 8.6rem repeat(var(--wide), 1fr); gap: 4px; align-items: end; margin-top: 4px; }
+.step p { font-size: 0.9rem; line-height: 1.4; margin: 0; align-self: center; }
+.group { display: contents; }
+.group span { display: block; font-size: 0.78rem; line-height: 1.25; color: var(--soft); margin-bottom: 0.2rem; }
+.step + .step .group span { display: none; }
 .scale { max-width: 25rem; margin: 1.3rem 0 0.6rem; font-size: 0.78rem; color: var(--soft); }
 .bar { height: 0.7rem; }
 .ticks { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1.6rem 2.2rem; align-items: start; }
 .panels > * { margin: 0; min-width: 0; }
 .halves { grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
-small, sub { line-height: 1.3; } small { color: var(--soft); font-size: 0.85em; } sub { line-height: 0; }
+code { white-space: nowrap; } small, sub { line-height: 1.3; } small { color: var(--soft); font-size: 0.85em; } sub { line-height: 0; }
 figure { margin: 1.2rem 0 0; break-inside: avoid; }
 .fits { max-width: 34rem; } .wide { overflow-x: auto; }
 img { display: block; width: 100%; height: auto; }
@@ -101,6 +107,9 @@ dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric
 @media (max-width: 44rem) {
   body { padding: 1.4rem 1rem 3rem; }
   .wide img { min-width: 44rem; }
+  .step { display: block; margin-top: 1.4rem; }
+  .group { display: grid; grid-template-columns: repeat(var(--narrow), 1fr); gap: 4px; align-items: end; margin-top: 4px; }
+  .step + .step .group span { display: block; }
   .number { padding-right: 0.5rem; }
   tbody th { white-space: normal; }
   .metrics tr { display: flex; flex-wrap: wrap; }
@@ -144,6 +153,9 @@ $leaks
 <h2>Where it looks</h2>
 <p>$looks</p>
 $cards
+<h3>Where it was wrong</h3>
+<p>$wrong</p>
+$wrong_cards
 <h2>Why to believe it, or not</h2>
 <p>$method</p>
 <h3>Three chains compared</h3>
@@ -157,7 +169,8 @@ $differences
 <p>$trained</p>
 $reconstructions
 <h3>Step by step</h3>
-$gallery
+<p>$stepwise</p>
+$steps
 <h3>Does it know when it is wrong?</h3>
 <div class="panels halves">
 $uncertainty

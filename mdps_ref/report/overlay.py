@@ -79,8 +79,10 @@ def heat_colours(level):
     return colormaps[HEAT](0.25 + 0.75 * level)[..., :3]
 
 
-def pixels_as_png(image):
-    """Return an image, (H, W, 3) with values from 0 to 1, as PNG bytes."""
-    data = io.BytesIO()
-    Image.fromarray(np.rint(255 * image).astype(np.uint8)).save(data, "PNG")
+def pixels_as_png(image, longest=None):
+    """Return an image, (H, W, 3) with values from 0 to 1, as PNG bytes; shrunk if its longer side has more than `longest` pixels."""
+    data, picture = io.BytesIO(), Image.fromarray(np.rint(255 * image).astype(np.uint8))
+    if longest:
+        picture.thumbnail((longest, longest), Image.Resampling.BOX)
+    picture.save(data, "PNG")
     return data.getvalue()

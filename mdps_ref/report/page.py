@@ -1,19 +1,16 @@
 """The report: one HTML page that needs no other file. The verdict comes first, then where it looks, why to believe it, and the numbers."""
 
-import dataclasses
-
 import matplotlib
 
 from mdps_ref.data.files import whole_file, write_text
 from mdps_ref.report import plots, sentences
-from mdps_ref.report.cards import good_reconstructions, where_it_looks
-from mdps_ref.report.gallery import gallery
+from mdps_ref.report.cards import good_reconstructions, where_it_looks, where_it_was_wrong
 from mdps_ref.report.html import PAGE, escaped, figure_element, pairs_table, whole_page
+from mdps_ref.report.steps import step_by_step
 from mdps_ref.report.style import png
-from mdps_ref.report.tables import kinds_table, metrics_table, tuning_section
+from mdps_ref.report.tables import kinds_table, metrics_table, settings, tuning_section
 from mdps_ref.report.verdict import verdict
 
-NO_LOSS = "<p>This run took no training steps, so there is no curve.</p>"
 CURVES = ("roc-images", "roc-pixels", "pro")
 
 
@@ -59,7 +56,6 @@ def draw(result):
     """
     drawn = {
         "differences": plots.differences(result),
-        "gallery": gallery(result),
         "uncertainty": plots.uncertainty(result),
         "scores": plots.score_histogram(result),
         **plots.curves(result),
@@ -83,8 +79,8 @@ def page(result, pictures):
     """
     config = result.config
     figures = {
-        name: figure_element(name, pictures[name], caption, "wide" if name == "gallery" else "fits") if name in pictures else ""
-        for name, caption in sentences.captions(result).items()
+        name: figure_element(name, pictures[name], caption, "fits") if name in pictures else ""
+        for name, caption in sentences.captions().items()
     }
     body = PAGE.substitute(
         category=escaped(config.category),
@@ -94,11 +90,15 @@ def page(result, pictures):
         leaks=sentences.leak_note(config),
         looks=sentences.how_it_looks(result),
         cards=where_it_looks(result),
+        wrong=sentences.mistakes(result),
+        wrong_cards=where_it_was_wrong(result),
         method=sentences.method(result),
         found=sentences.found(result),
         enough="Yes" if result.metrics["trained_enough"]["enough"] else "No",
         trained=sentences.trained(result),
         reconstructions=good_reconstructions(result),
+        steps=step_by_step(result),
+        stepwise=sentences.steps(config),
         unsure=sentences.unsure(result),
         intervals=sentences.intervals(result),
         metrics=metrics_table(result),
@@ -106,11 +106,11 @@ def page(result, pictures):
         kinds=kinds_table(result),
         curves="\n".join(figures[name] for name in CURVES),
         tuning=tuning_section(result),
-        loss=figures["loss"] or NO_LOSS,
+        loss=figures["loss"] or f"<p>{sentences.not_trained(config)}</p>",
         told=sentences.images(result),
-        settings=pairs_table({name: str(value) for name, value in dataclasses.asdict(config).items()}),
+        settings=pairs_table(settings(config)),
         seconds=pairs_table({stage: f"{seconds:.1f} s" for stage, seconds in result.seconds.items()}),
         versions=pairs_table(result.versions),
-        **{name: figures[name] for name in ("differences", "gallery", "uncertainty", "scores")},
+        **{name: figures[name] for name in ("differences", "uncertainty", "scores")},
     )
     return whole_page(f"MDPS: {escaped(config.category)}", body)

@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
+
 from mdps_ref.data.folders import GOOD
 from mdps_ref.job.bundled import BUNDLED
 from mdps_ref.job.evaluate import BINS, MOST_RESAMPLED, PRO_LIMIT, RESAMPLES
 from mdps_ref.job.training_check import SHARE
 from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
-from mdps_ref.report.gallery import heat_limit
+from mdps_ref.report.cards import heat_limit
 from mdps_ref.report.html import X_0, Y, escaped, number, percent
 from mdps_ref.report.style import DOUBTS
 from mdps_ref.report.tables import BOTH_IMAGES
@@ -46,6 +48,19 @@ def how_it_looks(result):
         f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. So the maps of good images should stay "
         "dark."
     )
+
+
+def mistakes(result):
+    """Say how many decisions are wrong, of each kind, and which of them are shown."""
+    good = np.array(result.defects) == GOOD
+    missed, alarms = int(np.count_nonzero(~good & ~result.flagged)), int(np.count_nonzero(good & result.flagged))
+    wrong, shown = missed + alarms, len(result.mistakes.indices)
+    if not wrong:
+        return f"None of the {len(good)} decisions is wrong."
+    kinds = ((missed, "missed defective image"), (alarms, "false alarm"))
+    parts = [f"{count} {name}{'s' * (count > 1)}" for count, name in kinds if count]
+    told = f"{wrong} of {len(good)} decisions {'is' if wrong == 1 else 'are'} wrong: {' and '.join(parts)}."
+    return told if shown == wrong else f"{told} {shown} are shown, chosen by file name as above; <code>scores.csv</code> lists all."
 
 
 def method(result):
@@ -107,14 +122,41 @@ def found(result):
 
 
 def trained(result):
-    """Say what the check of the training found."""
+    """Say what the check of the training found, number by number."""
     check = result.metrics["trained_enough"]
+    noise, limit = check["noise_loss"], SHARE * check["gaussian_noise_loss"]
+    own, other = check["reconstruction_error"], check["other_image_error"]
     return (
-        f"The network was asked for the noise in {check['images']} held-out good images. Its mean squared error is "
-        f"{check['noise_loss']:.3g}; that of a normal distribution of each pixel is {check['gaussian_noise_loss']:.3g}. Its "
-        f"reconstructions of these images differ from them by {check['reconstruction_error']:.3g}; other good images differ from them by "
-        f"{check['other_image_error']:.3g}. A trained network stays below {SHARE:g} of the first number and below the second."
+        f"Two numbers decide, both from {check['images']} held-out good images. The network predicts the noise that was added to them. Its "
+        f"mean squared error must be below {SHARE:g} times that of a model which knows only each pixel’s mean and variance: {noise:.3g} is "
+        f"{_below(noise, limit)} {SHARE:g} × {check['gaussian_noise_loss']:.3g} = {limit:.3g}. The network’s reconstructions of the images "
+        f"must differ less from them, on average over the pixels, than other good images do: {own:.3g} is {_below(own, other)} {other:.3g}."
     )
+
+
+def _below(value, limit):
+    """Say whether a value is below a limit."""
+    return "below" if value < limit else "not below"
+
+
+def not_trained(config):
+    """Say why there is no curve of the training."""
+    source = "come with the package" if config.weights == BUNDLED else f"were loaded from {escaped(config.weights)}"
+    return f"This run did not train: its weights {source}. So there is no curve, and the settings of the training are not used."
+
+
+def steps(config):
+    """Say what stands in each row of the pictures step by step."""
+    parts = [f"The images of above, with what each chain made of them. Each {X_0} has its anomaly map beside it."]
+    if config.masked:
+        parts.append(
+            "White pixels of the mask are suspected, and MDPS draws them anew; it leads black pixels back to the test image. The mask’s "
+            "threshold is set by good images. A strong defect raises the guided map far around it, so its mask may be largely white: MDPS "
+            "then draws most of the image anew, as reconstruction does."
+        )
+    if config.samples > 1:
+        parts.append("The spread is the samples’ standard deviation, on the scale of the maps: where it is bright, the samples disagree.")
+    return " ".join(parts)
 
 
 def unsure(result):
@@ -134,7 +176,7 @@ def unsure(result):
     if wrong < 5:
         lines.append(f"With {wrong} wrong decision{'s' * (wrong > 1)} this says little.")
     if "spread" not in doubt["drop"]:
-        lines.append("This run drew one sample an image; with --samples 4 it would also tell where the samples disagree.")
+        lines.append("This run drew one sample an image; with <code>--samples 4</code> it would also tell where the samples disagree.")
     return " ".join(lines)
 
 
@@ -193,27 +235,20 @@ def decision(result):
     return " ".join(sentences)
 
 
-def captions(result):
+def captions():
     """Write the captions of the figures.
-
-    Parameters
-    ----------
-    result : Result
 
     Returns
     -------
     dict of str to str
         {name of a figure: HTML}.
     """
-    config = result.config
-    mask = " White pixels of the mask are suspected and drawn anew; black pixels are led back to the test image." if config.masked else ""
-    spread = " The spread is the samples’ standard deviation: where it is high, the samples disagree." if config.samples > 1 else ""
-    each = "Each point is one threshold; the area under MDPS’s curve is shaded."
+    each = "Each point is one threshold; the area under MDPS’s curve is shaded. Where curves coincide, the wider ones show at the edges."
     return {
         "differences": f"Mean |{X_0} − {Y}| of each chain. A diamond is the mean over the test set, a faint dot is one image. Good images "
         f"should lie far left, where nothing has changed. Defects should lie far right, where the defect is gone from {X_0}. "
-        f"“Closer” and “%” compare with reconstruction. Values below {plots.SMALLEST:g} are drawn at {plots.SMALLEST:g}.",
-        "gallery": f"The images of above, with what each chain made of them.{mask}{spread}",
+        f"“Closer” and “%” compare with reconstruction. Values below {plots.SMALLEST:g} are drawn at {plots.SMALLEST:g}. The dotted "
+        "line is one of the 256 grey levels of an image.",
         "uncertainty": "Share of wrong decisions among those that stay, while the least certain ones are set aside. A measure that knows "
         "which decisions are wrong falls steeply; dashed is chance.",
         "scores": "Scores of the held-out good images, which set the threshold, of the good test images, and of the defective ones. In the "

@@ -6,6 +6,7 @@ import numpy as np
 
 from mdps_ref.data.folders import GOOD
 from mdps_ref.job.evaluate import PRO_LIMIT
+from mdps_ref.job.train import TRAINING_ALONE
 from mdps_ref.report.html import X_0, Y, escaped, number
 from mdps_ref.report.style import chains_of
 
@@ -91,7 +92,7 @@ METRICS = {
 
 
 def metrics_table(result):
-    """Write all metrics of the chains side by side, with their intervals below them, and the best value of each row in bold.
+    """Write all metrics of the chains side by side, with their intervals below them.
 
     Parameters
     ----------
@@ -114,12 +115,10 @@ def metrics_table(result):
 
 def _metric_row(metric, values, intervals):
     """Write a row of the table of metrics; a value of None reads "not defined", and the row says what the metric needs."""
-    best = max((metric.better * value for value in values if value is not None), default=None)
     cells = ""
     for value, ends in zip(values, intervals, strict=True):
-        text = number(value, metric.form)
         between = f"<br><small>{'–'.join(format(end, metric.form) for end in ends)}</small>" if ends else ""
-        cells += f'<td class="number">{f"<b>{text}</b>" if value is not None and metric.better * value == best else text}{between}</td>'
+        cells += f'<td class="number">{number(value, metric.form)}{between}</td>'
     wanted = "Higher is better." if metric.better > 0 else "Lower is better."
     missing = f" <i>Not defined here: it needs {metric.needs}.</i>" if None in values else ""
     return f"<tr><th>{metric.name}</th>{cells}<td>{metric.gloss} {wanted}{missing}</td></tr>"
@@ -146,6 +145,24 @@ def kinds_table(result):
         rows += f"<tr><th>{escaped(kind)}</th>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>\n"
     names = "".join(f'<th class="number">{name}</th>' for name in ("Images", "Mean score", "Flagged"))
     return f'<table class="narrow"><thead><tr><th>Kind</th>{names}</tr></thead><tbody>\n{rows}</tbody></table>'
+
+
+def settings(config):
+    """Return {setting: its value as text}. Those of the training are marked where the run took other weights instead.
+
+    Parameters
+    ----------
+    config : Config
+
+    Returns
+    -------
+    dict of str to str
+    """
+    of_training = {*TRAINING_ALONE, "train_steps", "checkpoint_every"}
+    if not config.resolved_rules.share_batches:
+        of_training.add("batch_size")
+    unused = of_training if config.weights else ()
+    return {name: f"{value}{' (not used)' * (name in unused)}" for name, value in dataclasses.asdict(config).items()}
 
 
 def tuning_section(result):

@@ -7,7 +7,8 @@ from helpers import chain_result_of
 from mdps_ref.job.config import make_config
 from mdps_ref.job.evaluate import evaluate
 from mdps_ref.job.maps import Maps
-from mdps_ref.job.result import Result
+from mdps_ref.job.result import Mistakes, Result, choose_images
+from mdps_ref.scoring.metrics import exceeds
 
 SIDE = 16
 
@@ -47,13 +48,17 @@ def _fake_result(
     metrics["trained_enough"] |= {"reconstruction_error": 0.033, "other_image_error": 0.044}
     if threshold is not None:
         metrics["mdps"]["decision_threshold"] = threshold
+    images = rng.uniform(-1, 1, (count, SIDE, SIDE, 3)).astype(np.float32)
+    wrong = np.flatnonzero(exceeds(own.score, metrics["mdps"]["decision_threshold"]) != defective)
+    wrong = [int(wrong[i]) for i in choose_images([defects[i] for i in wrong])]
     return Result(
         config=config,
         names=names or [f"test/{kind}/{i:03}" for i, kind in enumerate(defects)],
         defects=list(defects),
         shown=shown,
-        images=rng.uniform(-1, 1, (count, SIDE, SIDE, 3)).astype(np.float32)[shown],
+        images=images[shown],
         truths=[truths[i] for i in shown],
+        mistakes=Mistakes(wrong, [images[i] for i in wrong], [truths[i] for i in wrong], [own.anomaly[i] for i in wrong]),
         chains=chains,
         mask_threshold=mask_threshold,
         held_out_scores=held_out,

@@ -1,15 +1,12 @@
 """The cards: the picture of an image, its map with the outline of the true defect, and the words below them."""
 
-import base64
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers import pictures
 
-from mdps_ref.report.cards import good_reconstructions, where_it_looks
-from mdps_ref.report.gallery import heat_limit
+from mdps_ref.report.cards import good_reconstructions, heat_limit, heat_over, scale, where_it_looks, where_it_was_wrong
 from mdps_ref.report.overlay import heat_colours
 
 MASKS = {
@@ -17,12 +14,6 @@ MASKS = {
     "two that touch at a corner": [[1, 0, 0], [0, 1, 0], [0, 0, 0]],
     "everything": [[1, 1], [1, 1]],
 }
-
-
-def pictures(html):
-    """The pictures of a page as arrays, 0 to 1."""
-    found = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), np.float64) / 255 for data in found]
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
@@ -72,6 +63,36 @@ DECISIONS = [
 def test_right_and_wrong_decisions_are_marked(kind, score, mark, word, fake_result):
     text = where_it_looks(fake_result((kind,), mdps={"score": np.array([score], np.float32)}, threshold=1.5))
     assert f'<span class="{mark}">{word}</span>' in text
+
+
+def test_wrong_decisions_are_shown_with_their_names_and_maps(fake_result):
+    scores = np.array([1, 2, 1, 2, 1], np.float32)
+    result = fake_result(("good", "good", "rust", "rust", "bent"), mdps={"score": scores}, threshold=1.5, shown=[0])
+    html, everything = where_it_was_wrong(result), fake_result(("good", "good", "rust", "rust", "bent"))
+    named = re.findall(r"<b>(\w+)</b> <span class=\"wrong\">([\w ]+)</span><br><small>(\d+)", html)
+    assert named == [("good", "false alarm", "001"), ("bent", "missed", "004"), ("rust", "missed", "002")]
+    for index, (y, heat) in zip((1, 4, 2), zip(*[iter(pictures(html))] * 2, strict=True), strict=True):
+        np.testing.assert_allclose(y, (everything.images[index] + 1) / 2, atol=0.5 / 255 + 1e-6)
+        expected = heat_over(everything.images[index], everything.chains["mdps"].shown.anomaly[index], heat_limit(result))
+        np.testing.assert_allclose(heat, expected, atol=0.5 / 255 + 1e-6)
+    assert html.count("<svg") == 2
+    assert where_it_was_wrong(fake_result(("good",), mdps={"score": scores[:1]}, threshold=1.5)) == ""
+
+
+def test_the_ticks_of_the_scale_stand_at_the_map_values_of_their_colours(fake_result):
+    """A map of the value at a tick, over a black image, has the colour of the scale there, as far as the map covers the image."""
+    text, top = scale(0.5), 0.5
+    ticks = [float(tick) for tick in re.findall("<span>([^<]*)</span>", text)]
+    colours = np.array([[int(c) for c in rgb.split(",")] for rgb in re.findall(r"rgb\(([^)]*)\)", text)]) / 255
+    assert ticks[0] == 0 and ticks[-1] == top
+    for place, tick in zip(np.linspace(0, 1, 6), ticks, strict=True):
+        drawn = heat_over(-np.ones((1, 1, 3)), np.full((1, 1), tick), top)[0, 0]
+        at = [np.interp(place, np.linspace(0, 1, len(colours)), colours[:, channel]) for channel in range(3)]
+        np.testing.assert_allclose(drawn, 0.85 * place * np.array(at), atol=0.03)
+
+
+def test_a_scale_of_zeros_still_has_a_top(fake_result):
+    assert heat_limit(fake_result(mdps={"anomaly": np.zeros((4, 16, 16), np.float32)})) == 1
 
 
 def test_good_images_are_shown_with_their_reconstructions(fake_result):

@@ -14,7 +14,7 @@ from mdps_ref.report.page import page, write_report
 from mdps_ref.report.style import CHAINS, HALF, THIRD, WIDTH
 from mdps_ref.report.tables import METRICS
 
-FIGURES = ["differences", "gallery", "loss", "pro", "roc-images", "roc-pixels", "scores", "uncertainty"]
+FIGURES = ["differences", "loss", "pro", "roc-images", "roc-pixels", "scores", "uncertainty"]
 
 
 class Elements(html.parser.HTMLParser):
@@ -65,7 +65,7 @@ def whole(tmp_path_factory, fake_result):
 
 def test_the_page_needs_no_other_file_and_runs_nothing(whole):
     result, _, text = whole
-    page, pictures = Elements(text), 2 * len(result.shown) + 2 * result.defects.count("good")
+    page, pictures = Elements(text), (2 + 7) * len(result.shown) + 2 * result.defects.count("good") + 2 * len(result.mistakes.indices)
     links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href", "srcset", "data")]
     assert len(links) == len(FIGURES) + pictures
     assert all(link.startswith("data:image/png;base64,") for link in links)
@@ -163,19 +163,29 @@ def test_the_settings_that_the_summary_and_the_captions_tell(fake_result):
     assert "spread" in without_settings(fake_result()) and "spread" not in without_settings(fake_result(samples=1))
 
 
-def test_the_best_of_a_row_is_bold_whichever_way_is_better(whole):
-    result, _, page = whole
-    for name in ("good_difference", "defect_difference"):
-        values = [result.metrics[chain][name] for chain in CHAINS]
-        best = (min if name == "good_difference" else max)(values)
-        assert [f"<b>{value:.4f}</b>" in page for value in values] == [value == best for value in values]
-
-
 def test_every_setting_timing_and_version_stands_on_the_page(whole):
     result, _, page = whole
     for name, value in dataclasses.asdict(result.config).items():
         assert f"<dt>{name}</dt><dd>{value or '–' if isinstance(value, str) else value}</dd>" in page
     assert "12.3 s" in page and "9.8.7" in page
+
+
+@pytest.mark.parametrize(("rules", "of_detection"), [("paper", False), ("released", True)])
+def test_settings_of_the_training_are_marked_where_there_was_none(rules, of_detection, fake_result):
+    """Under the released rules test images share a batch, too."""
+    listed = re.findall("<dt>([^<]*)</dt><dd>[^<]*\\(not used\\)</dd>", page(fake_result(weights="there.npz", rules=rules), {}))
+    batch = [] if of_detection else ["batch_size"]
+    trained = ["learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment"]
+    assert listed == ["train_steps", *batch, *trained, "checkpoint_every"]
+    assert "not used" not in page(fake_result(), {}).partition("Settings</h2>")[2]
+
+
+def test_the_page_counts_the_wrong_decisions_and_says_how_many_are_shown(fake_result):
+    told = without_settings(fake_result(("good", "rust"), mdps={"score": np.array([1, 2], np.float32)}, threshold=1.5))
+    assert "None of the 2 decisions is wrong" in told
+    defects = ("good",) * 2 + ("rust",) * 30
+    result = fake_result(defects, mdps={"score": np.append([1, 2], np.ones(30)).astype(np.float32)}, threshold=1.5, shown=[0])
+    assert "31 of 32 decisions are wrong: 30 missed defective images and 1 false alarm. 12 are shown" in without_settings(result)
 
 
 def test_the_kinds_table_counts_and_flags(fake_result):
@@ -236,11 +246,13 @@ def test_the_same_result_gives_the_same_bytes(whole, tmp_path):
 def test_names_are_shown_and_never_become_markup(tmp_path, fake_result):
     kind = "<b>&\"'$\\q$"  # between dollars matplotlib would see broken mathematics
     names, told = ["test/good/<i>0", f"test/{kind}/<script>'\"一\udcff\n$"], "</li><img src='x' onerror=\"y\"><script>&amp;"
-    page = written(tmp_path, fake_result(("good", kind), names=names, told=[told, "b\udce4d"], category='a<script>"&'))
+    result = fake_result(("good", kind), names=names, told=[told, "b\udce4d"], category='a<script>"&', threshold=-1.0)
+    page = written(tmp_path, result)
     parsed = Elements(page)
     assert "<script" not in page and kind not in page
     assert [text for text in (kind, told, 'a<script>"&') if text not in parsed.text] == []
-    assert len([tag for tag, _ in parsed.elements if tag == "img"]) == len(FIGURES) + 6  # two of each image, two of the good one
+    assert result.mistakes.indices == [0]
+    assert len([tag for tag, _ in parsed.elements if tag == "img"]) == len(FIGURES) + 9 + 9 + 2 + 2  # and the good and the wrong one again
     assert parsed.open == []
     assert "b?d" in without_settings(fake_result(("good", "b\udce4d"), category="caf\udce9"))  # a file name that is no UTF-8
 
@@ -268,7 +280,7 @@ def test_a_metric_that_is_not_defined_says_so_and_why(tmp_path, defects, masks, 
 
 def test_good_images_that_come_back_exactly_are_drawn_and_told(tmp_path, fake_result):
     page = written(tmp_path, fake_result(mdps={"difference": np.zeros((4, 16, 16), np.float32)}))
-    assert "<b>0.0000</b>" in page and "not defined" in page
+    assert '<td class="number">0.0000' in page and "not defined" in page
 
 
 def test_all_zero_maps_and_loaded_weights(tmp_path, fake_result):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -294,6 +295,24 @@ def test_the_centre_is_judged_and_shown_and_maps_are_written_whole(released):
     with Image.open(folder / "maps/part/test/rust/000.tiff") as image:
         pixels = np.asarray(image)
     assert pixels.shape == (16, 16) and pixels[1:15, 1:15].max() == pytest.approx(float(rust["score"]), rel=1e-6)
+
+
+def test_the_wrong_decisions_are_those_of_the_scores(released):
+    folder, result = released
+    rows, chosen = read_scores(folder), result.mistakes
+    wrong = {row["path"].rpartition(".")[0] for row in rows if (row["flagged"] == "1") != (row["defect"] != "good")}
+    assert {result.names[i] for i in chosen.indices} == wrong and wrong
+
+
+def test_wrong_decisions_are_shown_with_their_own_pictures_cut_to_the_judged_centre():
+    rng, kinds = np.random.default_rng(0), ["dent", "good", "good", "rust"]
+    y, maps, truths = rng.normal(size=(4, 8, 8, 3)), rng.random((4, 8, 8)), [rng.random((6, 6)) > 0.5, None, None, None]
+    items = [Item(None, "", kind, None) for kind in kinds]
+    found = types.SimpleNamespace(items=items, defects=kinds, test=y, truths=truths, side=6)
+    chosen = pipeline._mistakes(found, types.SimpleNamespace(anomaly=lambda part: maps[part]), np.array([False, False, True, True]))
+    assert chosen.indices == [2, 0] and chosen.truths[0] is None and chosen.truths[1] is truths[0]
+    np.testing.assert_array_equal(chosen.images, y[[2, 0], 1:7, 1:7])
+    np.testing.assert_array_equal(chosen.anomaly, maps[[2, 0], 1:7, 1:7])
 
 
 def test_masks_are_resized_by_either_rule(place, quick_settings, tmp_path):
