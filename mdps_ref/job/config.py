@@ -252,8 +252,8 @@ class Config:
         count, tails = len(layers) + self.compares_own + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
         if len(tails) != count or any(len(tail) != len(TAIL_SHARES) + 1 or sorted(set(tail[:-1])) != [*tail[:-1]] for tail in tails):
             raise InputError(
-                f"tails is {shown(self.tails, 40)!r}; write, for each layer and for the pixels, {count} in all, {len(TAIL_SHARES)} ascending "
-                "positive quantiles and their mean excess, commas between, and semicolons between the maps; or leave it out"
+                f"tails is {shown(self.tails, 40)!r}; write, for each layer and for the pixels, {count} in all, {len(TAIL_SHARES)} "
+                "ascending positive quantiles and their mean excess, commas between, and semicolons between the maps; or leave it out"
             )
         return tails
 

@@ -1,6 +1,5 @@
 """Chains and maps of the same images under many settings: what two settings share is computed once."""
 
-import dataclasses
 import functools
 import hashlib
 import time
