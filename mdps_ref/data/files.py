@@ -4,8 +4,15 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import stat
 
 from mdps_ref.errors import InputError, shown
+
+SPECIAL = "is a FIFO, socket or device, not an ordinary file; remove it"
+
+
+class Unreadable(InputError):
+    """A file cannot be opened or read."""
 
 
 @contextlib.contextmanager
@@ -18,19 +25,35 @@ def naming(path):
         raise InputError(f"{path}: could not be written ({reason}); free space there or choose another folder") from error
 
 
+def is_special(path):
+    """Return True for a FIFO, a socket or a device: opening a FIFO waits for a writer, and a device may never end.
+
+    Raises
+    ------
+    OSError
+        If there is nothing at the path.
+    """
+    mode = os.stat(path).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def digest(path):
     """Return the SHA-256 of a file's bytes, in hexadecimal digits.
 
     Raises
     ------
     InputError
+        If it is a FIFO, a socket or a device.
+    Unreadable
         If the file cannot be read.
     """
     try:
+        if is_special(path):
+            raise InputError(f"{shown(path)}: {SPECIAL}")
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{shown(path)}: could not be read ({(error.strerror or str(error)).lower()}); replace or remove it") from error
+        raise Unreadable(f"{shown(path)}: could not be read ({(error.strerror or str(error)).lower()}); replace or remove it") from error
 
 
 @contextlib.contextmanager

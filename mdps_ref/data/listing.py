@@ -3,8 +3,8 @@
 import collections
 import dataclasses
 import pathlib
-import stat
 
+from mdps_ref.data.files import SPECIAL, is_special
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.layout import SUFFIXES, entries, is_category, is_image_name
 from mdps_ref.errors import InputError, shown
@@ -111,11 +111,11 @@ def _below(top, findings):
 def _check_ordinary(path, broken_links=False):
     """Refuse what is no file. A broken link in a folder is left to the reader of images."""
     try:
-        ordinary = stat.S_ISREG(path.stat().st_mode)
+        special = is_special(path)
     except OSError as error:
         if broken_links:
             return
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{shown(path)}: could not be read ({reason}); give images or folders of images") from error
-    if not ordinary:
-        raise InputError(f"{shown(path)}: is a FIFO, socket or device, not an ordinary file; remove it")
+    if special:
+        raise InputError(f"{shown(path)}: {SPECIAL}")

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import re
-import stat
 import struct
 import warnings
 
 from PIL import Image, features
 
 from mdps_ref.data import tiff
+from mdps_ref.data.files import SPECIAL, is_special
 from mdps_ref.errors import InputError, shown
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -76,10 +76,9 @@ def has_late_notes(image):
 
 
 def _ordinary_file(path):
-    """Open a file for reading. Opening a FIFO would wait for a writer, and a device may never end."""
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder raises an error that says so
-        raise InputError("is a FIFO, socket or device, not an ordinary file; remove it")
+    """Open a file for reading, if it is no FIFO, socket or device."""
+    if is_special(path):
+        raise InputError(SPECIAL)
     return open(path, "rb")
 
 

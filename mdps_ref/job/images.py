@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from mdps_ref.data.files import digest
+from mdps_ref.data.files import Unreadable, digest
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.folders import read_category, split_held_out
 from mdps_ref.data.images import centre_crop, load_image
@@ -250,10 +250,18 @@ def check_data(folder, category):
 
 
 def digests(category):
-    """Return the SHA-256 of every file of a category that a run uses, by its path in the category's folder."""
+    """Return the SHA-256 of every file of a category that a run uses, by its path in the category's folder; "" of an unreadable one."""
     items = (*category.train, *category.test)
     paths = [path for item in items for path in (item.path, item.mask_path) if path]
-    return {path.relative_to(category.root).as_posix(): digest(path) for path in paths}
+    return {path.relative_to(category.root).as_posix(): _digest(path) for path in paths}
+
+
+def _digest(path):
+    """The SHA-256 of a file; "" of one that cannot be read: the reader of images sets that aside, or stops there."""
+    try:
+        return digest(path)
+    except Unreadable:
+        return ""
 
 
 def judged_side(config, layout):

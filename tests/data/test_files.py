@@ -144,3 +144,12 @@ def test_text_is_utf8_whatever_the_platform_and_a_file_name_that_is_none_keeps_i
     for content in ("Größe,1\n".encode(), b"test/good/\xff\xc3\xa9.png"):
         files.write_text(path, os.fsdecode(content))
         assert path.read_bytes() == content
+
+
+def test_what_would_be_waited_for_or_never_ends_is_not_opened(tmp_path, monkeypatch, fails_with):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    monkeypatch.setattr(files, "open", lambda *_: pytest.fail("was opened"), raising=False)
+    for name in ("fifo", "device"):
+        with fails_with(tmp_path / name, "FIFO, socket or device"):
+            files.digest(tmp_path / name)

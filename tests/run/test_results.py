@@ -20,6 +20,7 @@ from helpers import cut, write_image
 from PIL import Image
 
 from mdps_ref import run, score
+from mdps_ref.data import files
 from mdps_ref.data.folders import Item
 from mdps_ref.job import config, images, pipeline, run_folder
 from mdps_ref.weights.checkpoint import load_checkpoint
@@ -136,6 +137,29 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
     assert "images: 2 to train on, 1 held out, 4 to test (2 with a defect), of 6 sizes from 21 x 12 to 33 x 17 pixels" in told
     assert "depth: 2 of 16-bit grey, 3 of 8-bit colour, 2 of 8-bit grey\n" in told
     assert told.count("dent/000.png") == 2 and "2 images that could not be read" in told
+
+
+def test_an_image_that_cannot_be_opened_is_a_broken_one_and_a_fifo_is_not_waited_for(place, call, tmp_path, no_report, monkeypatch, capsys):
+    shutil.copytree(place / "data", tmp_path / "data")
+    fifo, gone = (tmp_path / "data/part" / name for name in ("train/good/fifo.png", "test/dent/gone.png"))
+    arguments = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--quiet"]
+    os.mkfifo(fifo)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", lambda path, *mode: pytest.fail("was opened") if path == fifo else open(path, *mode), raising=False)
+        assert call(*arguments, "--skip-bad") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(fifo) in told and "FIFO" in told
+    fifo.unlink()
+    gone.symlink_to("nowhere")
+    assert call(*arguments) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(gone) in told and "--skip-bad" in told
+    assert call(*arguments, "--skip-bad") == 0
+    assert [found["first"] for found in strict_json(tmp_path / "out/metrics.json")["set_aside"].values()][-1] == ["test/dent/gone.png"]
+    gone.unlink()
+    write_image(gone)
+    assert run.main(["--resume", "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "gone.png: was replaced" in capsys.readouterr().err
 
 
 def test_strict_stops_at_what_would_only_be_told(call, tmp_path, capsys):
