@@ -1,16 +1,20 @@
 """What a script calls: a detector that scores arrays, arrays that would score wrongly, and an extractor made once."""
 
 import dataclasses
+import errno
+import os
 
 import numpy as np
 import pytest
 
 import mdps_ref
 from mdps_ref.autograd.norm import group_norm_silu
+from mdps_ref.data import files
 from mdps_ref.job import detect
 from mdps_ref.job.detector import Detector
 from mdps_ref.kernels import table
 from mdps_ref.nn.unet import init_unet
+from mdps_ref.weights import checkpoint
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -146,6 +150,36 @@ def test_a_file_that_does_not_fit_together_is_one_line_that_names_it(change, sav
     save_checkpoint(saved[1], groups, about | change)
     with fails_with(saved[1]):
         Detector.load(saved[1])
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_written_is_one_line_and_keeps_the_file_that_was_there(number, saved, monkeypatch, fails_with):
+    """Root may write anywhere, so the system's answer is played."""
+    detector, path = saved
+    before = path.read_bytes()
+
+    def refused(part, mode):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "open", refused, raising=False)
+    with fails_with(f"{path}: could not be written", os.strerror(number).lower(), "choose another folder"):
+        detector.save(path, {})
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_may_not_be_read_is_one_line(saved, monkeypatch, fails_with):
+    def refused(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(checkpoint, "open", refused, raising=False)
+    with fails_with(f"{saved[1]}: could not be read", "permission denied"):
+        Detector.load(saved[1])
+
+
+def test_features_of_your_own_are_code_which_no_file_holds(saved, tmp_path, fails_with):
+    with fails_with(tmp_path / "mine.npz", "its own features"):
+        dataclasses.replace(saved[0], features=lambda images: [images]).save(tmp_path / "mine.npz", {})
+    assert not (tmp_path / "mine.npz").exists()
 
 
 def test_one_changed_bit_is_found(saved, fails_with):

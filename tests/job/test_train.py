@@ -6,6 +6,7 @@ import inspect
 import itertools
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -321,6 +322,19 @@ def test_divergence_leaves_the_last_good_checkpoint_and_names_it(checkpoint, qui
     with fails_with("step 2", "lower it", checkpoint, "of step 1"):
         train.train(config, some_images(2), checkpoint.parent, np, state)
     assert checkpoint.read_bytes() == before
+
+
+def test_a_folder_that_is_removed_while_training_goes_on_is_not_made_again(tmp_path, quick_config, some_images, monkeypatch, fails_with):
+    step = train.train_step
+
+    def after_removal(state, *more):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        step(state, *more)
+
+    monkeypatch.setattr(train, "train_step", after_removal)
+    with fails_with(tmp_path / "out", "was removed"):
+        train.train(quick_config(), some_images(2), tmp_path / "out", np)
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_setting_that_training_reads_ties_a_checkpoint_to_it():

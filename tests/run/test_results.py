@@ -162,6 +162,27 @@ def test_an_image_that_cannot_be_opened_is_a_broken_one_and_a_fifo_is_not_waited
     assert "gone.png: was replaced" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_where_all_images_of_a_part_are_broken_none_can_be_set_aside(part, place, call, tmp_path, capsys):
+    shutil.copytree(place / "data", tmp_path / "data")
+    for path in filter(pathlib.Path.is_file, (tmp_path / "data/part" / part).rglob("*")):
+        cut(path)
+    assert call("--data", tmp_path / "data", "--out", tmp_path / "out", "--skip-bad", "--quiet") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(tmp_path / "data/part") in told and "replace the broken ones" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ['{"test/good/000.png":', "[]"])
+def test_a_run_does_not_go_on_where_its_data_json_is_spoilt(content, done, tmp_path, capsys):
+    shutil.copytree(done, tmp_path / "out")
+    (tmp_path / "out/data.json").write_text(content)
+    assert run.main(["--out", str(tmp_path / "out"), "--resume", "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(tmp_path / "out/data.json") in told
+    assert (tmp_path / "out/data.json").read_text() == content
+
+
 def test_strict_stops_at_what_would_only_be_told(call, tmp_path, capsys):
     assert call("--out", tmp_path / "out", "--strict") == 2
     assert "strict" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()

@@ -19,7 +19,8 @@ from mdps_ref.data.listing import list_images
 from mdps_ref.job import scoring_session
 from mdps_ref.job.detector import Detector
 from mdps_ref.job.interrupt import Interrupted
-from mdps_ref.job.scoring_session import Row, RowFile, score_files
+from mdps_ref.job.run_folder import folder_for_scores
+from mdps_ref.job.scoring_session import HEAD, Row, RowFile, score_files
 from mdps_ref.report.overlay import heat_top, overlay
 
 
@@ -277,6 +278,18 @@ def test_a_scoring_does_not_go_on_with_other_images(change, parts, done, photogr
     assert contents(tmp_path / "out") == before
 
 
+def test_a_photograph_that_could_not_be_opened_goes_on_as_left_out_until_it_is_put_there(done, photographs, scored, tmp_path, capsys):
+    (photographs / "gone.png").symlink_to("nowhere")
+    whole = scored("out")
+    assert "no such file" in {row["path"]: row["left_out"] for row in rows_of(whole["scores.csv"])}["gone.png"]
+    assert scored("out", "--resume") == whole
+    (photographs / "gone.png").unlink()
+    shutil.copy(photographs / "good/000.png", photographs / "gone.png")
+    capsys.readouterr()
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume", "--quiet"]) == 2
+    assert "gone.png: was replaced" in capsys.readouterr().err
+
+
 def test_a_row_without_the_digest_of_its_image_is_scored_again(done, photographs, scored, tmp_path, contents):
     whole = scored("out")
     (tmp_path / "out/digests").write_bytes(whole["digests"][:-1])  # as a power cut may leave it
@@ -298,3 +311,41 @@ def test_the_command_that_is_printed_goes_on_from_any_folder(done, photographs, 
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert score.main(command[3:]) == 0
     assert contents(tmp_path / "out") == whole
+
+
+def test_a_scoring_does_not_go_on_with_the_images_in_another_order(done, photographs, tmp_path, contents, capsys):
+    arguments = [str(photographs / name) for name in ("good/000.png", "rust/000.png", "good/001.tiff")]
+    assert score.main([str(done), *arguments, "--out", str(tmp_path / "out")]) == 0
+    before = contents(tmp_path / "out")
+    capsys.readouterr()
+    assert score.main([str(done), *reversed(arguments), "--out", str(tmp_path / "out"), "--resume", "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "scores.csv" in told and "another order" in told and "another --out" in told
+    assert contents(tmp_path / "out") == before
+
+
+# What is put into the folder of scores, and what the line must hold.
+SPOILT = {
+    "rows of another table": ("scores.csv", HEAD + "a.png,1\n" * 40, "no rows of scores"),
+    "scores that are no numbers": ("scores.csv", HEAD + "a.png,high,0,0,\n" * 40, "no rows of scores"),
+    "half a call": ("call.json", '{"detector":', "could not be read"),
+    "a call that is a list": ("call.json", "[]", "no JSON object"),
+}
+
+
+@pytest.mark.parametrize("name, content, told", SPOILT.values(), ids=SPOILT)
+def test_a_folder_with_spoilt_files_is_one_line_that_names_the_file(name, content, told, done, photographs, scored, tmp_path, capsys):
+    scored("out")
+    (tmp_path / "out" / name).write_text(content)
+    capsys.readouterr()
+    assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume", "--quiet"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and str(tmp_path / "out" / name) in line and told in line
+    assert (tmp_path / "out" / name).read_text() == content
+
+
+def test_into_one_folder_scores_one_process_at_a_time(done, photographs, tmp_path, capsys):
+    with folder_for_scores(tmp_path / "out", False):
+        assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+        told = capsys.readouterr().err
+    assert told.count("\n") == 1 and str(tmp_path / "out") in told and "another process" in told
