@@ -127,7 +127,11 @@ def parser():
         action="store_true",
         help="go on with the run in --out; it ends with the same bytes as an unbroken run. A larger --train-steps trains it further",
     )
-    running.add_argument("--preset", metavar="NAME", help="the authors' settings for a category, such as released/mvtec/bottle")
+    running.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="the authors' settings for a category, such as released/mvtec/bottle; for all: released/mvtec or released/btad",
+    )
     running.add_argument(
         "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; merge: --preset < --config < flags"
     )

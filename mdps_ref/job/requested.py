@@ -8,7 +8,7 @@ from mdps_ref.job.categories import PLAN, category_names
 from mdps_ref.job.config import Config, checked, make_config
 from mdps_ref.job.run_folder import check_run_folder, read_json
 from mdps_ref.job.settings_file import read_settings
-from mdps_ref.released.presets import check_preset, preset_settings
+from mdps_ref.released.presets import PRESETS, check_preset, preset_settings
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
@@ -28,11 +28,13 @@ def requested_config(args):
     InputError
         If a flag lacks another one that it needs, or a setting given now differs from that of the run to resume.
     """
+    if args.preset:
+        check_preset(args.preset)
     given = given_settings(args)
     if not args.resume:
-        return _fresh_config(args, given)
+        return _fresh_config(args, given, args.preset)
     folder = _resumed_folder(args)
-    return _resumed_config(args, given, folder, read_settings(folder / "config.json"))
+    return _resumed_config(given, folder, read_settings(folder / "config.json"), args.preset)
 
 
 def requested_plan(args):
@@ -41,16 +43,24 @@ def requested_plan(args):
     Raises
     ------
     InputError
-        As `requested_config`; and if there is a preset, which is of one category.
+        As `requested_config`; and if the preset is of one category, or a category has none.
     """
-    if args.preset:
-        raise InputError(f"--preset {args.preset} is of one category; leave it out, or name its category")
+    if args.preset in PRESETS:
+        raise InputError(f"--preset {args.preset} is of one category; give --preset {args.preset.rpartition('/')[0]}, or name its category")
     given = {name: value for name, value in given_settings(args).items() if name != "category"}
-    if not args.resume:
-        return {name: _fresh_config(args, given | {"category": name}) for name in category_names(given.get("data"))}
-    folder = _resumed_folder(args, PLAN)
-    plan = {name: checked(settings) for name, settings in read_json(folder / PLAN).items()}
-    return {name: _resumed_config(args, given, folder, settings) for name, settings in plan.items()}
+    if args.resume:
+        folder = _resumed_folder(args, PLAN)
+        plan = {name: checked(settings) for name, settings in read_json(folder / PLAN).items()}
+        return {name: _resumed_config(given, folder, settings, _preset_of(args, name)) for name, settings in plan.items()}
+    if args.preset and not given.get("data"):
+        raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its categories")
+    names = category_names(given.get("data"))
+    return {name: _fresh_config(args, given | {"category": name}, _preset_of(args, name)) for name in names}
+
+
+def _preset_of(args, category):
+    """The preset of a category among those that --preset names, such as released/mvtec; None without --preset."""
+    return args.preset and f"{args.preset}/{category}"
 
 
 def given_settings(args):
@@ -61,8 +71,6 @@ def given_settings(args):
     InputError
         If one cannot be used.
     """
-    if args.preset:
-        check_preset(args.preset)
     given = read_settings(args.config) if args.config else {}
     for name in SETTING_FLAGS:
         value = getattr(args, name)
@@ -76,15 +84,15 @@ def given_settings(args):
     return given
 
 
-def _fresh_config(args, given):
+def _fresh_config(args, given, preset):
     """The Config of a new run."""
-    if given.get("data") and "category" not in given and not args.preset:
+    if given.get("data") and "category" not in given and not preset:
         raise InputError(f"{given['data']}: --data needs --category NAME, the folder in it to use, or --category all")
-    if args.preset and not given.get("data") and "category" not in given:
-        raise InputError(f"--preset {args.preset} needs --data DIR, the folder that holds its category")
-    if not (args.train or args.preset):
+    if preset and not given.get("data") and "category" not in given:
+        raise InputError(f"--preset {preset} needs --data DIR, the folder that holds its category")
+    if not (args.train or preset):
         given = with_bundled(given, given.get("category", Config.category))
-    return make_config(given, args.preset)
+    return make_config(given, preset)
 
 
 def _resumed_folder(args, holds="config.json"):
@@ -96,10 +104,10 @@ def _resumed_folder(args, holds="config.json"):
     return folder
 
 
-def _resumed_config(args, given, folder, stored):
+def _resumed_config(given, folder, stored, preset):
     """The Config of a run that goes on: its stored settings, which `given` may not change."""
-    if args.preset:
-        given = preset_settings(args.preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
+    if preset:
+        given = preset_settings(preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
     more_steps = {"train_steps": given["train_steps"]} if given.get("train_steps", 0) > stored.get("train_steps", 0) else {}
     for name, value in given.items():
         if name in stored and stored[name] != value and name not in more_steps:

@@ -271,15 +271,24 @@ def test_all_categories_on_a_cluster_have_the_bytes_of_one_process(place, three,
 
 
 REFUSED = {
-    "a preset": (["--preset", "released/mvtec/bottle"], ["released/mvtec/bottle", "one category"]),
+    "a preset of one category": (
+        ["--preset", "released/mvtec/bottle"],
+        ["released/mvtec/bottle", "one category", "--preset released/mvtec,"],
+    ),
+    "a category without a preset": (
+        ["--preset", "released/btad", "--data", "other"],
+        ["'released/btad/nut' is unknown", "released/btad/03"],
+    ),
     "no category": ([], ["data: holds no category"]),
+    "a category that is called all": (["--data", "called"], ["called/all", "rename"]),
 }
 
 
 @pytest.mark.parametrize("flags, parts", REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_run_for_all_is_one_line(flags, parts, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data/notes").mkdir(parents=True)
+    for name in ("data/notes", "other/nut/train", "called/all/train"):
+        (tmp_path / name).mkdir(parents=True)
     assert run.main(["--data", "data", "--category", "all", *flags]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and all(part in told for part in parts) and not (tmp_path / "runs").exists()

@@ -49,6 +49,25 @@ def test_to_resume_with_a_preset_the_run_must_have_its_settings(flags, file, tmp
         requested("--preset", "released/mvtec/cable", "--out", tmp_path, "--resume")
 
 
+def test_each_of_all_categories_has_its_own_preset_and_goes_on_with_it(tmp_path, fails_with):
+    for name in ("bottle", "carpet"):
+        (tmp_path / "data" / name / "train").mkdir(parents=True)
+    flags = ["--preset", "released/mvtec", "--category", "all", "--samples", "2"]
+
+    def plan(*more):
+        return run.requested_plan(run.parser().parse_args([*flags, *map(str, more)]))
+
+    made = plan("--data", tmp_path / "data")
+    for name in ("bottle", "carpet"):
+        assert made[name] == requested("--preset", f"released/mvtec/{name}", "--data", tmp_path / "data", "--samples", "2")
+    (tmp_path / "categories.json").write_text(json.dumps({name: dataclasses.asdict(config) for name, config in made.items()}))
+    assert plan("--resume", "--out", tmp_path) == made
+    with fails_with(tmp_path, "samples"):
+        plan("--resume", "--out", tmp_path, "--samples", 3)
+    with fails_with("needs --data"):
+        plan()
+
+
 def test_help_mentions_every_flag(capsys):
     with pytest.raises(SystemExit) as caught:
         run.main(["--help"])
