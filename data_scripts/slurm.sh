@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Score on Slurm: a worker a task, over as many nodes as that takes. A job that ended early goes on where it was.
-#   sbatch data_scripts/slurm.sh DETECTOR IMAGES OUT
+# Score, or run, on Slurm: a worker a task, over as many nodes as that takes. A job that ended early goes on where it was.
+#   sbatch data_scripts/slurm.sh score OUT DETECTOR IMAGES
+#   sbatch data_scripts/slurm.sh run OUT --data DIR --category all
 #SBATCH --job-name=mdps
 #SBATCH --ntasks=64
 #SBATCH --cpus-per-task=1
@@ -8,7 +9,11 @@
 #SBATCH --time=08:00:00
 #SBATCH --requeue
 set -euo pipefail
-[ $# -eq 3 ] || { echo "usage: sbatch slurm.sh DETECTOR IMAGES OUT" >&2; exit 2; }
+[ $# -ge 4 ] || { echo "usage: sbatch slurm.sh score OUT DETECTOR IMAGES, or run OUT --data DIR --category NAME" >&2; exit 2; }
+
+command=$1 out=$2 resume=
+shift 2
+[ "$command" = run ] && [ ! -e "$out/config.json" ] && [ ! -e "$out/categories.json" ] || resume=--resume
 
 place=$(mktemp -d "$PWD/mdps.XXXXXX")
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$place"' EXIT
@@ -16,4 +21,4 @@ dask scheduler --port 0 --dashboard-address :0 --scheduler-file "$place/schedule
 srun dask worker --scheduler-file "$place/scheduler.json" --nthreads 1 --memory-limit 2GiB &
 until [ -s "$place/scheduler.json" ]; do sleep 1; done
 address=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$place/scheduler.json")
-python -m mdps_ref.score "$1" "$2" --out "$3" --resume --cluster "$address"
+python -m "mdps_ref.$command" "$@" --out "$out" $resume --cluster "$address"
