@@ -212,6 +212,17 @@ def test_every_kind_of_row_has_its_setup():
     assert kinds == SETUPS.keys() | {"training", "guided_and_mdps", "features"} and all(hasattr(rows, kind) for kind in kinds)
 
 
+EXTRACTED = {"efficientnet_lite0": (40, 112), "mobilenet_v1": (256, 512), "wide_resnet101_2": (512, 1024)}  # channels, as published
+
+
+@pytest.mark.parametrize("name", EXTRACTED)
+def test_the_features_are_those_of_the_whole_networks(name):
+    """At an eighth and a sixteenth of the image's side, of every image, and far from where numbers become denormal, and slow."""
+    (layers,) = rows.features(name, 2, 32)()
+    assert [layer.shape for layer in layers] == [(2, 4, 4, EXTRACTED[name][0]), (2, 2, 2, EXTRACTED[name][1])]
+    assert all(1e-6 < layer.std() < 1e6 for layer in layers)
+
+
 @pytest.mark.parametrize("setup", SETUPS)
 def test_every_setup_runs(setup):
     assert getattr(rows, setup)(*SETUPS[setup])() is not None
@@ -223,12 +234,18 @@ def test_the_growths_run():
     assert scores.shape == (1,)
 
 
-@pytest.mark.parametrize("setup", [setup for setup in SETUPS if setup != "scoring"])
-def test_pytorch_computes_the_same(setup):
+COMPARED = [
+    *((setup, arguments) for setup, arguments in SETUPS.items() if setup != "scoring"),
+    *(("features", (name, 2, 32)) for name in EXTRACTED),
+]
+
+
+@pytest.mark.parametrize(("setup", "arguments"), COMPARED)
+def test_pytorch_computes_the_same(setup, arguments):
     """Where it is installed; the project does not need it."""
     pytest.importorskip("torch", reason="PyTorch is not installed; only the bench compares with it", exc_type=ImportError)
     twins = importlib.import_module("mdps_ref.bench.torch_twins")
-    ours, theirs = (flat(getattr(side, setup)(*SETUPS[setup])()) for side in (rows, twins))
+    ours, theirs = (flat(getattr(side, setup)(*arguments)()) for side in (rows, twins))
     assert abs(ours - theirs).max() < 1e-4 * abs(theirs).max()
 
 

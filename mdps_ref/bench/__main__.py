@@ -34,7 +34,7 @@ def parser():
     p.add_argument("--against", choices=("torch",), help="time PyTorch in turns with each row that it has")
     p.add_argument("--only", metavar="NAME", default="", help="only rows that begin with NAME, such as 'conv to kernel' or 'guided'")
     p.add_argument(
-        "--quick", action="store_true", help="only whole networks and training steps, each for a moment, without memory: a few minutes"
+        "--quick", action="store_true", help="only networks and training steps, each for a moment, without memory: a few minutes"
     )
     p.add_argument("--json", metavar="FILE", help="write all numbers there, too")
     p.add_argument("--compare", metavar="OLD.json", help="say how much faster each row is than in that file, which --json wrote")
@@ -166,7 +166,7 @@ def _twins():
         raise InputError(f"--against torch: {error}; install PyTorch for the CPU, or leave it out") from error
 
 
-QUICK = ("UNet", "guided step", "training step")  # beginnings of the rows' names
+QUICK = ("UNet", "guided step", "training step", "features, efficientnet", "features, mobilenet")  # beginnings of the rows' names
 GROWTHS = {
     "growth with the image's side, tiny": (lambda side: rows.guided_and_mdps(side, network="tiny", samples=1), (32, 64, 128)),
     "growth with the images of a batch, tiny": (lambda n: rows.guided_and_mdps(32, n, network="tiny", samples=1), (1, 2, 4, 8)),

@@ -12,16 +12,20 @@ from mdps_ref.autograd.attention import self_attention
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.autograd.tape import Tensor
+from mdps_ref.bench.weights import extractor_weights, kernel_like, network_weights, normal
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
 from mdps_ref.job.train import BatchGradient, start_training, train_step
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import even_shares
-from mdps_ref.nn.resnet import RESNETS, resnet_features
-from mdps_ref.nn.unet import NETWORKS, init_unet, plan, unet
+from mdps_ref.nn.efficientnet import efficientnet_features
+from mdps_ref.nn.mobilenet import mobilenet_features
+from mdps_ref.nn.resnet import resnet_features
+from mdps_ref.nn.unet import NETWORKS, plan, unet
 from mdps_ref.posterior.guidance import misfit_gradient, unit_residual
 from mdps_ref.scoring.difference import difference_map
+from mdps_ref.scoring.features import EXTRACTORS
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
 TRAINING_BATCH = 16
@@ -58,7 +62,7 @@ def rows():
         Row("guided step, released, 256 x 256", "guided_step", ("released", 1), 2 * released),
         *_small_rows(),
         Row("sampling one image, guided and mdps, small, 64 x 64", "guided_and_mdps"),
-        Row("features, wide_resnet101_2, 2 images, 256 x 256", "features", ("wide_resnet101_2", 2, 256)),
+        *_feature_rows(),
         Row("scoring, 8 images, 256 x 256, given features", "scoring", (8, 256)),
     ]
 
@@ -71,6 +75,13 @@ def _small_rows():
             yield Row(f"UNet forward, {name}, {n} x {size} x {size}", "network", (name, n), n * flops)
             yield Row(f"guided step, {name}, {n} x {size} x {size}", "guided_step", (name, n), 2 * n * flops)
         yield Row(f"training step, {name}, batch {batch}, {size} x {size}", "training", (name, batch), 3 * batch * flops)
+
+
+def _feature_rows():
+    """ImageNet networks on images as large as the default run enlarges them to, and the authors' on theirs."""
+    for name, side, batches in (("efficientnet_lite0", 128, (1, 16)), ("mobilenet_v1", 128, (1, 16)), ("wide_resnet101_2", 256, (1, 2))):
+        for n in batches:
+            yield Row(f"features, {name}, {n} x {side} x {side}", "features", (name, n, side))
 
 
 def convolution_shapes(config):
@@ -92,22 +103,6 @@ def unet_flops(config):
         attention = (8 * block.c_out**2 + 4 * side**2 * block.c_out) * block.attends
         total += side**2 * (18 * block.c_out * (block.c_in + block.c_out) + shortcut + attention)
     return total + 18 * config.image_size**2 * config.base_channels * config.multipliers[0] * config.channels
-
-
-def normal(*shape, scale=1.0):
-    """Random float32 numbers, the same each time."""
-    return scale * np.random.default_rng(0).standard_normal(shape, np.float32)
-
-
-def kernel_like(c_in, c_out):
-    """A random 3 x 3 kernel that keeps the size of what it is given."""
-    return normal(3, 3, c_in, c_out, scale=(9 * c_in) ** -0.5)
-
-
-def network_weights(config):
-    """Fresh weights of a network, the maps that start at zero made random, so that nothing is trivial."""
-    weights = init_unet(config)
-    return {key: normal(*w.shape, scale=math.prod(w.shape[:-1]) ** -0.5) if w.ndim > 1 else w for key, w in weights.items()}
 
 
 def pullback(make, g, wrapped, *others, **settings):
@@ -203,22 +198,10 @@ def guided_and_mdps(size=64, images=1, **settings):
 
 
 def features(name, images, side):
-    weights, x = resnet_weights(name), normal(images, side, side, 3)
-    return lambda: resnet_features(weights, x, ("layer2", "layer3"))
-
-
-def resnet_weights(name):
-    """Random folded weights of a ResNet of bottlenecks, up to layer3."""
-    kernels, c_in = {"conv1": (7, 7, 3, 64)}, 64
-    for number, layer in enumerate(RESNETS[name].layers[:3], 1):
-        for block in range(layer.blocks):
-            at = f"layer{number}.{block}"
-            kernels |= {f"{at}.conv1": (1, 1, c_in, layer.inside), f"{at}.conv2": (3, 3, layer.inside, layer.inside)}
-            kernels |= {f"{at}.conv3": (1, 1, layer.inside, layer.c_out)}
-            kernels |= {f"{at}.downsample.0": (1, 1, c_in, layer.c_out)} if block == 0 else {}
-            c_in = layer.c_out
-    weights = {f"{key}.weight": normal(*shape, scale=math.prod(shape[:-1]) ** -0.5) for key, shape in kernels.items()}
-    return weights | {f"{key}.bias": np.zeros(shape[-1], np.float32) for key, shape in kernels.items()}
+    """The layers that are compared, of all images, shared as detection shares them."""
+    weights, x, layers = extractor_weights(name), normal(images, side, side, 3), EXTRACTORS[name].layers
+    run = {"efficientnet_lite0": efficientnet_features, "mobilenet_v1": mobilenet_features}.get(name, resnet_features)
+    return shared_by_image(lambda part: run(weights, x[part], layers), images)
 
 
 def scoring(images, side):

@@ -7,13 +7,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mdps_ref.bench.rows import TIMESTEP, kernel_like, network_weights, normal, resnet_weights
+from mdps_ref.bench.rows import TIMESTEP
+from mdps_ref.bench.weights import extractor_weights, kernel_like, network_weights, normal
 from mdps_ref.diffusion.schedule import alpha_bar
+from mdps_ref.nn import efficientnet, mobilenet
 from mdps_ref.nn.layers import timestep_embedding
 from mdps_ref.nn.resnet import LAYERS
 from mdps_ref.nn.unet import NETWORKS, plan
+from mdps_ref.scoring.features import EXTRACTORS
 
-LAYOUT = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+LAYOUT = {4: (3, 2, 0, 1), 3: (2, 0, 1), 2: (1, 0), 1: (0,)}
 
 
 def channels_first(x):
@@ -22,7 +25,7 @@ def channels_first(x):
 
 
 def parameters(weights):
-    """Our arrays in PyTorch's order: kernels (Co, Ci, K, K), linear maps (Co, Ci)."""
+    """Our arrays in PyTorch's order: kernels (Co, Ci, K, K), depthwise kernels (C, K, K), linear maps (Co, Ci)."""
     return {name: torch.from_numpy(np.ascontiguousarray(w.transpose(LAYOUT[w.ndim]))) for name, w in weights.items()}
 
 
@@ -111,7 +114,13 @@ def training(name, batch):
 
 
 def features(name, images, side):
-    p, x = parameters(resnet_weights(name)), channels_first(normal(images, side, side, 3))
+    p, x = parameters(extractor_weights(name)), channels_first(normal(images, side, side, 3))
+    run = {"efficientnet_lite0": _efficientnet, "mobilenet_v1": _mobilenet}.get(name, _resnet)
+    return without_graph(lambda: run(p, x, EXTRACTORS[name].layers))
+
+
+def _resnet(p, x, layers):
+    """`nn.resnet.resnet_features` over the parameters p, up to layer3."""
 
     def conv(name, x, stride=1):
         w = p[f"{name}.weight"]
@@ -122,15 +131,44 @@ def features(name, images, side):
         shortcut = conv(f"{name}.downsample.0", x, stride) if f"{name}.downsample.0.weight" in p else x
         return F.relu_(conv(f"{name}.conv3", y) + shortcut)
 
-    def run():
-        h, outputs = F.max_pool2d(F.relu_(conv("conv1", x, 2)), 3, 2, 1), []
-        for layer in LAYERS[:3]:
-            for number in range(sum(key.startswith(f"{layer}.") and key.endswith("conv1.weight") for key in p)):
-                h = block(f"{layer}.{number}", h, 2 if number == 0 and layer != LAYERS[0] else 1)
-            outputs.append(h)
-        return outputs[1:]
+    h, outputs = F.max_pool2d(F.relu_(conv("conv1", x, 2)), 3, 2, 1), {}
+    for layer in LAYERS[:3]:
+        for number in range(sum(key.startswith(f"{layer}.") and key.endswith("conv1.weight") for key in p)):
+            h = block(f"{layer}.{number}", h, 2 if number == 0 and layer != LAYERS[0] else 1)
+        outputs[layer] = h
+    return [outputs[layer] for layer in layers]
 
-    return without_graph(run)
+
+def _mobilenet(p, x, layers):
+    """`nn.mobilenet.mobilenet_features` over the parameters p, for images of even sides."""
+    h, outputs = F.relu6(_padded_conv(x, p["conv1.kernel"], p["conv1.bias"], 2)), {}
+    for block in range(1, 1 + int(layers[-1].rpartition("_")[2])):
+        kernel, bias = p[f"conv_dw_{block}.kernel"][:, None], p[f"conv_dw_{block}.bias"]
+        h = F.relu6(_padded_conv(h, kernel, bias, 2 if block in mobilenet.HALVING else 1))
+        h = outputs[f"conv_pw_{block}"] = F.relu6(F.conv2d(h, p[f"conv_pw_{block}.kernel"], p[f"conv_pw_{block}.bias"]))
+    return [outputs[layer] for layer in layers]
+
+
+def _efficientnet(p, x, layers):
+    """`nn.efficientnet.efficientnet_features` over the parameters p, for images of even sides."""
+
+    def one_by_one(name, x):
+        return F.conv2d(x, p[f"{name}.weight"][:, :, None, None], p[f"{name}.bias"])
+
+    h, outputs = F.relu6(_padded_conv((127.5 * x + 0.5) / 128, p["conv_stem.weight"], p["conv_stem.bias"], 2)), {}
+    for block in range(1 + int(layers[-1].rpartition(".")[2])):
+        name, stride = f"blocks.{block}", 2 if block in efficientnet.HALVING else 1
+        y = F.relu6(one_by_one(f"{name}.expand_conv", h)) if block else h
+        y = F.relu6(_padded_conv(y, p[f"{name}.depthwise_conv.weight"][:, None], p[f"{name}.depthwise_conv.bias"], stride))
+        y = one_by_one(f"{name}.project_conv", y)
+        h = outputs[name] = y + h if stride == 1 and y.shape == h.shape else y
+    return [outputs[layer] for layer in layers]
+
+
+def _padded_conv(x, kernel, bias, stride):
+    """A convolution, depthwise if the kernel has one channel, with TensorFlow's padding "SAME" of images of even sides."""
+    before, after = (kernel.shape[-1] - stride) // 2, (kernel.shape[-1] - stride + 1) // 2
+    return F.conv2d(F.pad(x, (before, after, before, after)), kernel, bias, stride=stride, groups=x.shape[1] // kernel.shape[1])
 
 
 def use_threads(count):
