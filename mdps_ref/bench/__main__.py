@@ -9,11 +9,12 @@ import pathlib
 import statistics
 import sys
 
-from mdps_ref.bench import rows, timing
-from mdps_ref.data.files import write_text
+from mdps_ref.bench import figures, passes, profile, rows, scaling, timing
+from mdps_ref.data.files import whole_file, write_text
 from mdps_ref.errors import InputError, exit_status
 from mdps_ref.kernels import fast
 from mdps_ref.kernels.threads import CORES
+from mdps_ref.report.style import png
 
 COLUMNS = f"{'':52}{'threads':>8}{'ms':>10}{'theirs':>10}{'x faster':>10}{'GFLOP/s':>9}{'of peak':>9}{'MiB':>7}{'theirs':>8}"
 
@@ -38,11 +39,66 @@ def parser():
     )
     p.add_argument("--json", metavar="FILE", help="write all numbers there, too")
     p.add_argument("--compare", metavar="OLD.json", help="say how much faster each row is than in that file, which --json wrote")
+    instead = p.add_argument_group("instead of the table, each with --only and --json where they fit").add_mutually_exclusive_group()
+    png_file = {"nargs": "?", "metavar": "FILE.png"}
+    instead.add_argument(
+        "--profile", const="profile.png", help="where a step's time goes on one thread, as bars here and in a PNG", **png_file
+    )
+    instead.add_argument("--scaling", const="scaling.png", help="what 1 to 16 cores would give, by counting, here and in a PNG", **png_file)
+    instead.add_argument("--passes", action="store_true", help="how often the network is run for one image, here and in the authors' code")
     return p
 
 
 def bench(args):
-    """Measure, print a table as it grows, and write it down.  Raises: InputError."""
+    """Measure what was asked for, print it as it grows, and write it down.  Raises: InputError."""
+    if not (args.profile or args.scaling or args.passes):
+        measure_table(args)
+        return
+    if args.against or args.quick or args.compare:
+        raise InputError("--profile, --scaling and --passes measure no table; leave out --against, --quick and --compare")
+    if args.passes:
+        print(passes.HEADER, *passes.lines(), sep="\n")
+    elif args.profile:
+        draw_profiles(args)
+    else:
+        draw_scaling(args)
+
+
+def draw_profiles(args):
+    """Profile the steps asked for."""
+    found = {}
+    for name, seconds in profile.profiles(args.only):
+        found[name] = seconds
+        print(*profile.lines(name, seconds), sep="\n", flush=True)
+    _keep(args, args.profile, found, found, figures.profile_bars, profile.STEPS)
+
+
+def draw_scaling(args):
+    """Count the steps asked for."""
+    found = {}
+    print(scaling.HEADER)
+    for name, counts in scaling.all_counts(args.only):
+        found[name] = counts
+        print(*(scaling.line(name, count) for count in counts), sep="\n", flush=True)
+    numbers = {name: [count._asdict() for count in counts] for name, counts in found.items()}
+    _keep(args, args.scaling, found, numbers, figures.scaling_curves, scaling.STEPS)
+
+
+def _keep(args, path, found, numbers, draw, steps):
+    """Write a figure of what was found, and its numbers if --json asks for them.  Raises: InputError if nothing was found."""
+    if not found:
+        raise InputError(
+            f"--only {args.only!r}: no such step begins with that; give the beginning of a name that begins with {' or '.join(steps)}"
+        )
+    with whole_file(path) as handle:
+        handle.write(png(draw(found)))
+    if args.json:
+        write_text(args.json, json.dumps(numbers, indent=1) + "\n")
+    print(f"drawn: {path}")
+
+
+def measure_table(args):
+    """Measure the rows asked for."""
     twins = _twins() if args.against else None
     earlier = _earlier(args.compare) if args.compare else {}
     table, growths = [row for row in rows.rows() if not args.quick or row.name.startswith(QUICK)], {} if args.quick else GROWTHS

@@ -116,7 +116,7 @@ def direct_to_kernel(x, g, k):
         for number in numbers:
             sums[number] = 0
             for band in bands[groups[number]]:
-                sums[number] += patches_of(band).T @ _flat(g, band)
+                sums[number] += np.matmul(patches_of(band).T, _flat(g, band))
 
     in_threads(work, range(len(groups)), PER_PRODUCT * x.size * c_out * k * k)
     return np.add.reduce(sums, axis=0).reshape(k, k, c_in, c_out)
