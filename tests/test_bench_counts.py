@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mdps_ref.autograd.norm import group_norm_silu
+from mdps_ref.autograd.tape import REPLACEMENTS
 from mdps_ref.bench import __main__ as bench
 from mdps_ref.bench import figures, passes, profile, rows, scaling
 from mdps_ref.diffusion.schedule import visited_timesteps
@@ -53,9 +54,10 @@ def test_the_parts_add_up_to_the_whole(monkeypatch):
 def test_a_profiled_step_computes_the_same_and_leaves_nothing_behind(setup, arguments):
     before = [getattr(place, name) for place, name, _ in profile.FUNCTIONS]
     with fast(threads=1):
-        plain = getattr(rows, setup)(*arguments)()
+        replace, plain = REPLACEMENTS.get(), getattr(rows, setup)(*arguments)()
         with profile.profiled(profile.Clock()):
             timed = getattr(rows, setup)(*arguments)()
+        assert REPLACEMENTS.get() is replace
     for one, other in zip(np.hstack([np.ravel(part) for part in plain]), np.hstack([np.ravel(part) for part in timed]), strict=True):
         assert one == other
     assert before == [getattr(place, name) for place, name, _ in profile.FUNCTIONS]
@@ -167,6 +169,13 @@ def test_scaling_is_printed_drawn_and_written(monkeypatch, capsys, tmp_path):
     assert [count["cores"] for count in counts] == [1, 2] and counts[0]["speed"] == counts[0]["largest"] == 1.0
     with Image.open(tmp_path / "s.png") as drawn:
         assert drawn.width > 1000 and "s.png" in capsys.readouterr().out
+
+
+def test_without_forks_nothing_is_counted(monkeypatch, capsys, tmp_path):
+    """As on macOS."""
+    monkeypatch.setattr(scaling, "CAN_FORK", False)
+    assert bench.main(["--scaling", str(tmp_path / "s.png")]) == 2
+    assert "Linux" in (error := capsys.readouterr().err) and error.count("\n") == 1 and not [*tmp_path.iterdir()]
 
 
 def test_every_kind_has_its_colour():

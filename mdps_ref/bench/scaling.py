@@ -2,8 +2,8 @@
 
 No machine with many cores is needed. Pieces of one large image do not depend on the number of threads: each is timed once, on one thread,
 and the busiest of n threads follows. A batch is shared by processes: n of them are started, however few cores there are, and their
-processor time is read, not the time on the clock. What is counted so is a bound: that cores share memory, and threads Python's lock, can
-only make it less.
+processor time is read, not the time on the clock. What is predicted so is a bound: that cores share memory, and threads Python's lock,
+can only make it less.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ from unittest import mock
 
 from mdps_ref.bench import rows
 from mdps_ref.bench.profile import Clock
+from mdps_ref.errors import InputError
 from mdps_ref.job import train
 from mdps_ref.kernels import attention, blocks, convolution, depthwise, fast, normalisation, table, winograd
-from mdps_ref.kernels.processes import Team
+from mdps_ref.kernels.processes import CAN_FORK, Team
 from mdps_ref.kernels.threads import WORTH_SHARING, even_shares, in_threads
 
 CORES = (1, 2, 4, 8, 16)
@@ -45,7 +46,15 @@ class Count(NamedTuple):
 
 
 def all_counts(only=""):
-    """Yield the name, and a Count for each of CORES, of each row of STEPS whose name begins with `only`."""
+    """Yield the name, and a Count for each of CORES, of each row of STEPS whose name begins with `only`.
+
+    Raises
+    ------
+    InputError
+        If processes cannot be forked.
+    """
+    if not CAN_FORK:
+        raise InputError("--scaling: this system forks no processes, which are what is counted; count on Linux")
     for row in rows.rows():
         if row.name.startswith(STEPS) and row.name.startswith(only):
             make_call = functools.partial(getattr(rows, row.setup), *row.arguments)
