@@ -6,10 +6,12 @@ import os
 import pathlib
 import re
 
+import heads
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from book_map import map_page
 
 from mdps_ref.check import exercises
 
@@ -115,6 +117,13 @@ def test_it_opens_and_closes_as_all_do(path):
     assert [part for part in OPENING if f"**{part}**" not in first] == []
     at = [rest.rfind(f"\n## {part}\n") for part in CLOSING]
     assert -1 not in at and at == sorted(at), dict(zip(CLOSING, at, strict=True))
+
+
+@each_notebook
+def test_its_head_leads_to_its_own_page_on_the_site(path):
+    (place,) = re.findall(rf'href="([^"]*\b{path.name})"><img', map_page((FOLDER / "README.md").read_text(encoding="utf-8")))
+    links = re.findall(r"^\[Run this page in a browser tab\]\(([^)]*)\)", cells(path)[0].source, re.MULTILINE)
+    assert links == [heads.SITE + place], "write it with: python tutorials/lite/heads.py"
 
 
 @each_notebook

@@ -5,6 +5,7 @@ import re
 
 import build
 import distribution
+import heads
 import pytest
 from book_map import map_page
 
@@ -25,6 +26,18 @@ def test_the_map_has_each_notebook_of_the_readme_with_its_picture_and_minutes():
 
 def test_the_map_leads_to_the_page_without_python():
     assert 'href="try_it/"' in map_page(README)
+
+
+def test_a_notebook_gets_a_new_address_and_the_sites_copy_has_none(monkeypatch):
+    text = (TUTORIALS / "04_noise.ipynb").read_text(encoding="utf-8")
+    monkeypatch.setattr(heads, "SITE", "https://someone.github.io/book/")
+    moved = heads.linked(text, "04_noise.ipynb")
+    assert moved != text and heads.linked(moved, "04_noise.ipynb") == moved
+    assert moved.count("https://someone.github.io/book/notebooks/index.html?path=04_noise.ipynb") == 1
+    bare = heads.unlinked(moved)
+    (line,) = set(moved.splitlines()) - set(bare.splitlines())
+    assert "Run this page" in line
+    assert heads.linked(bare, "04_noise.ipynb") == moved
 
 
 def test_a_text_of_the_readme_is_no_html():

@@ -7,19 +7,18 @@ Exit status: 0, or 2 with one line that says what could not be had.
 import argparse
 import json
 import pathlib
-import re
 import shutil
 import sys
 import tempfile
 
 import distribution
+import heads
 from book_map import map_page
 
 HERE = pathlib.Path(__file__).parent
 TUTORIALS = HERE.parent
 SETTINGS = ("jupyter-lite.json", "jupyter_lite_config.json", "overrides.json")
 LEFT_OUT = ("README.md", "refresh.py", "gallery.png")  # of the tutorials' files: they are for the repository
-LINK = re.compile(r'^ *"\[[^]]*\]\(\.\./README\.md#in-a-browser\).*\n *"\\n",\n', re.MULTILINE)  # in a notebook's head: to this site
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")  # what a wheel is made from, beside the package
 
 
@@ -87,7 +86,7 @@ def run_jupyterlite(workshop, out):
         if path.is_file() and path.name not in LEFT_OUT:
             shutil.copy(path, contents)
     for notebook in contents.glob("*.ipynb"):
-        notebook.write_text(LINK.sub("", notebook.read_text(encoding="utf-8")), encoding="utf-8")
+        notebook.write_text(heads.unlinked(notebook.read_text(encoding="utf-8")), encoding="utf-8")
     distribution.command(
         *(sys.executable, "-m", "jupyterlite_core", "build", "--lite-dir", workshop, "--contents", contents),
         *("--output-dir", out.absolute()),

@@ -1,0 +1,61 @@
+"""The link to the site, below the title of each notebook.
+
+python tutorials/lite/heads.py    write it into all notebooks, and leave the rest of them as it is
+A fork sets SITE to the address of its own site first.
+"""
+
+import json
+import pathlib
+
+from book_map import address
+
+SITE = "http://127.0.0.1:8000/"  # where the README serves the site; once it is published, https://OWNER.github.io/REPOSITORY/
+TUTORIALS = pathlib.Path(__file__).parents[1]
+WORDS = "[Run this page in a browser tab]"
+
+
+def link(name):
+    """Return the paragraph that leads from a notebook to its page on the site."""
+    return f"{WORDS}({SITE}{address(name)}), where every cell is live. [How that site is built and published](../README.md#in-a-browser)"
+
+
+def linked(text, name):
+    """Return a notebook with its link.
+
+    Parameters
+    ----------
+    text : str
+        The notebook's file, with an older link or none.
+    name : str
+        The name of that file.
+
+    Returns
+    -------
+    str
+        The same file but for the link.
+    """
+    return _rewritten(text, [link(name)])
+
+
+def unlinked(text):
+    """Return a notebook's file without its link: on the site the reader is there already."""
+    return _rewritten(text, [])
+
+
+def _rewritten(text, paragraphs):
+    """The notebook with these paragraphs below its title, in place of the link."""
+    notebook = json.loads(text)
+    title, *rest = "".join(notebook["cells"][0]["source"]).split("\n\n")
+    head = "\n\n".join([title, *paragraphs, *(part for part in rest if not part.startswith(WORDS))])
+    notebook["cells"][0]["source"] = head.splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def main():
+    """Write the link into all notebooks."""
+    for path in sorted(TUTORIALS.glob("*.ipynb")):
+        path.write_text(linked(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
