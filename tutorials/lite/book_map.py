@@ -56,7 +56,7 @@ def _card(row):
 def _reader(row, files):
     """A kind of reader, and where to start; each number is a link."""
     where = re.sub(r"\b\d\d\b", lambda at: f'<a href="{address(files[at[0]])}">{at[0]}</a>', _inline(row["where"]))
-    return f"<li><b>{_inline(row['who'])}</b> {where}</li>"
+    return f"<li><b>{_inline(row['who'])}</b> <span>{where}</span></li>"
 
 
 def _inline(text):
