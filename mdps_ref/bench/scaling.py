@@ -2,8 +2,8 @@
 
 No machine with many cores is needed. Pieces of one large image do not depend on the number of threads: each is timed once, on one thread,
 and the busiest of n threads follows. A batch is shared by processes: n of them are started, however few cores there are, and their
-processor time is read, not the time on the clock. What is predicted so is a bound: that cores share memory, and threads Python's lock,
-can only make it less.
+processor time is read, not the time on the clock. Hand-overs to threads are charged one after another, which is more than they cost. That
+cores share memory, and threads Python's lock, is left out, which makes real speeds lower.
 """
 
 import contextlib
