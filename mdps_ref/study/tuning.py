@@ -92,13 +92,13 @@ def tune(model, weights, config, images, **more):
     extractors = make_extractors(_with_features(start), model, weights)
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(functools.partial(Experiment, model, extractors, **more), images[:count], config.seed) for count in counts]
-    start, trials = _with_tails(start, rungs), []
+    told, start, trials = dataclasses.replace(config, samples=1), _with_tails(start, rungs), []
     families = FAMILIES if config.tune else {"features": (_features, "guided")}
     for family, (candidates, chain_name) in families.items():
-        began, now = time.perf_counter(), start
+        began = time.perf_counter()
         start, tried = _choose(family, chain_name, _different(start, candidates(start, rungs)), start, rungs)
         trials += tried
-        changed = _changes(now, start)
+        changed, told = _changes(told, start), start
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
     if start.tails:  # start and guidance may have changed since they were measured
         start = _with_tails(start, rungs)
