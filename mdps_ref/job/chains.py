@@ -188,14 +188,14 @@ def _in_team(work, model, images, config, chain_name, mask):
 
 
 def _sampled(model, images, config, chain_name, mask, numbers):
-    """Draw samples of the given numbers a few at a time, so that memory does not grow with n.
+    """Draw samples of the given numbers, which are a process's share of n, a few at a time: so memory does not grow with n.
 
     Yields
     ------
     array, (N, some, H, W, C)
         On the device.
     """
-    rules, at_once = config.resolved_rules, max(1, CHAINS_AT_ONCE // len(images))
+    rules, at_once = config.resolved_rules, max(1, CHAINS_AT_ONCE * len(numbers) // (config.samples * len(images)))
     y = to_device(images, model.xp)
     mask = None if mask is None else to_device(mask, model.xp)
     chain = _chain(model.predict_noise, config, rules, chain_name, images.shape[1:])

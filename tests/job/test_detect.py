@@ -106,6 +106,18 @@ def test_neither_order_nor_other_images_nor_chains_at_once_matter(together, imag
         assert_same(detect.detect(model, images, config, threshold), found)
 
 
+@pytest.mark.parametrize("share", [1, 2, 4])
+def test_the_chains_that_all_processes_run_at_once_do_not_grow_with_n(share, images, quick_config):
+    """A process that has one of `share` parts of the samples runs that part of the chains that go at once."""
+    widest = []
+    model = detect.Model(lambda x_t, t: widest.append(len(x_t)) or np.zeros_like(x_t), None, np)
+    for n in (16, 32, 64):
+        config, widest[:] = quick_config(samples=n), []
+        parts = job_chains._sampled(model, images[:1], config, "reconstruction", None, range(n // share))
+        assert sum(part.shape[1] for part in parts) == n // share
+        assert max(widest) == job_chains.CHAINS_AT_ONCE // share
+
+
 def test_the_pixels_and_the_chain_key_the_noise(together, images):
     """With no network in the way, the noise of the start is what a sample differs by from its image."""
     model, config, threshold, found = together
