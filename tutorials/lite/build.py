@@ -18,7 +18,7 @@ from book_map import map_page
 HERE = pathlib.Path(__file__).parent
 TUTORIALS = HERE.parent
 SETTINGS = ("jupyter-lite.json", "jupyter_lite_config.json", "overrides.json")
-LEFT_OUT = ("README.md", "refresh.py", "gallery.png")  # of the tutorials' files: they are for the repository
+LEFT_OUT = ("README.md", "refresh.py", "gallery.jpg")  # of the tutorials' files: they are for the repository
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")  # what a wheel is made from, beside the package
 
 
