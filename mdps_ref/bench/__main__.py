@@ -39,7 +39,7 @@ def parser():
     )
     p.add_argument("--json", metavar="FILE", help="write all numbers there, too")
     p.add_argument("--compare", metavar="OLD.json", help="say how much faster each row is than in that file, which --json wrote")
-    instead = p.add_argument_group("instead of the table, each with --only and --json where they fit").add_mutually_exclusive_group()
+    instead = p.add_argument_group("instead of the table; --profile and --scaling take --only and --json").add_mutually_exclusive_group()
     png_file = {"nargs": "?", "metavar": "FILE.png"}
     instead.add_argument(
         "--profile", const="profile.png", help="where a step's time goes on one thread, as bars here and in a PNG", **png_file
@@ -56,6 +56,8 @@ def bench(args):
         return
     if args.against or args.quick or args.compare:
         raise InputError("--profile, --scaling and --passes measure no table; leave out --against, --quick and --compare")
+    if args.passes and (args.only or args.json):
+        raise InputError("--passes counts all presets, and writes no numbers down; leave out --only and --json")
     if args.passes:
         print(passes.HEADER, *passes.lines(), sep="\n")
     elif args.profile:

@@ -10,7 +10,7 @@ from mdps_ref.job.ranges import CHOICES, RANGES, of_types, positive_numbers
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.released.presets import preset_settings
 from mdps_ref.released.rules import resolve_rules
-from mdps_ref.scoring.difference import TAIL_SHARES
+from mdps_ref.scoring.difference import TAIL_SHARES, fuse
 from mdps_ref.scoring.features import EXTRACTORS
 
 OWN, AUTO = "unet", "auto"  # features: the noise predictor's own; those that a run chooses
@@ -228,6 +228,11 @@ class Config:
         self.tail_numbers()
 
     @property
+    def takes_tails(self):
+        """Whether surprisals may take the place of the rules' fusion. `softmax_top_500` is about 1 for all of them."""
+        return self.resolved_rules.fuse is fuse and self.image_score != "softmax_top_500"
+
+    @property
     def extractor(self):
         """The name of the ImageNet network among the features; None if there is none."""
         name = self.features.removeprefix("unet+")
@@ -244,10 +249,16 @@ class Config:
         Raises
         ------
         InputError
-            If they are not so many, or not as `scoring.difference.tail_of` makes them.
+            If they are not so many, or not as `scoring.difference.tail_of` makes them, or do not go with the features, rules or score.
         """
         if not self.tails:
             return None
+        if self.features == AUTO or not self.takes_tails:
+            raise InputError(
+                f"tails is {shown(self.tails, 40)!r}; they go with the features that they were measured on, the paper's fusion, and an "
+                f"image_score other than 'softmax_top_500', but features is {self.features!r}, rules {self.rules!r} and image_score "
+                f"{self.image_score!r}; leave tails out"
+            )
         layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
         count, tails = len(layers) + self.compares_own + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
         if len(tails) != count or any(len(tail) != len(TAIL_SHARES) + 1 or sorted(set(tail[:-1])) != [*tail[:-1]] for tail in tails):

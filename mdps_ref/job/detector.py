@@ -101,6 +101,8 @@ class Detector:
             As `calibrate`.
         """
         good_images = check_images(good_images, config.image_size)
+        if features and config.tails:
+            raise InputError("the config has tails, which belong to the features that it names; give features of your own without tails")
         model = make_model(weights, config, features)
         mask_threshold, scores = calibrate(model, good_images, config)
         return cls(weights, config, mask_threshold, threshold_at_rate(scores, config.false_positive_rate), features)

@@ -47,6 +47,8 @@ def requested_plan(args):
     """
     if args.preset in PRESETS:
         raise InputError(f"--preset {args.preset} is of one category; give --preset {args.preset.rpartition('/')[0]}, or name its category")
+    if args.preset and not any(preset.startswith(f"{args.preset}/") for preset in PRESETS):
+        raise InputError(f"--preset {args.preset} is unknown; choose one of {', '.join(sorted({p.rpartition('/')[0] for p in PRESETS}))}")
     given = {name: value for name, value in given_settings(args).items() if name != "category"}
     if args.resume:
         folder = _resumed_folder(args, PLAN)

@@ -109,7 +109,7 @@ def choose_images(defects, limit=MOST_SHOWN):
     defects : list of str
         The kind of each image, in the order of their names.
     limit : int
-        The largest number of images. About a quarter of it are good images: so many that kinds of defects have equally many images, where
+        The largest number of images. Near a quarter of it are good images: so many that kinds of defects have equally many images, where
         that can be. Every kind of defect has an image if the limit allows.
 
     Returns

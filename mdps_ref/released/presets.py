@@ -70,6 +70,8 @@ SHARED = {
 
 def check_preset(name):
     """Raise InputError if there is no preset of this name."""
+    if any(preset.startswith(f"{name}/") for preset in PRESETS):
+        raise InputError(f"preset {name!r} is of a whole data set; give --category all, too, or a preset of one category, {name}/NAME")
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
 

@@ -150,9 +150,9 @@ def steps(config):
     parts = [f"The images of above, with what each chain made of them. Each {X_0} has its anomaly map beside it."]
     if config.masked:
         parts.append(
-            "White pixels of the mask are suspected, and MDPS draws them anew; it leads black pixels back to the test image. The mask’s "
-            "threshold is set by good images. A strong defect raises the guided map far around it, so its mask may be largely white: MDPS "
-            "then draws most of the image anew, as reconstruction does."
+            "White pixels of the mask are suspected, and MDPS draws them anew; it leads black pixels back to the test image. A strong "
+            "defect raises the guided map far around it, so its mask may be largely white: MDPS then draws most of the image anew, as "
+            "reconstruction does."
         )
     if config.samples > 1:
         parts.append("The spread is the samples’ standard deviation, on the scale of the maps: where it is bright, the samples disagree.")

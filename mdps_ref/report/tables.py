@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from mdps_ref.data.folders import GOOD
+from mdps_ref.errors import shown
 from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.job.train import TRAINING_ALONE
 from mdps_ref.report.html import X_0, Y, escaped, number
@@ -171,7 +172,9 @@ def tuning_section(result):
         return ""
     images, rows, family = result.trials[0]["images"], [], None
     for trial in result.trials:
-        words = ", ".join(f"{escaped(name)} {escaped(value)}" for name, value in trial["settings"].items() if value not in ("", None))
+        words = ", ".join(
+            f"{escaped(name)} {escaped(shown(value, 40))}" for name, value in trial["settings"].items() if value not in ("", None)
+        )
         gain = f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})" if trial["settings"] else "–"
         rows.append(
             f"<tr><th>{escaped(trial['family']) if trial['family'] != family else ''}</th><td>{words or 'as before'}</td>"

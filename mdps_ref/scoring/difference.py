@@ -9,6 +9,7 @@ from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix, gaussian_
 
 IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225])
 TAIL_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # of good pixels, whose maps exceed a quantile
+FEWEST_BEYOND = 10  # values beyond the last quantile that make a mean
 
 
 def absolute_difference(x_0, y):
@@ -149,14 +150,17 @@ def tail_of(values):
     Returns
     -------
     array, (len(TAIL_SHARES) + 1)
-        The quantile that each of TAIL_SHARES exceeds, ascending, and the mean of what lies beyond the last quantile. All are above 0.
+        The quantile that each of TAIL_SHARES exceeds, ascending, and the mean excess over the last quantile. All are above 0. Where fewer
+        than ten values lie beyond, the excess is that of an exponential distribution through the quantiles of 1 % and of the last share.
     """
     values = np.asarray(values, np.float64).ravel()
-    least = 1e-4 * (values.max() or 1)  # between two quantiles, so that no slope is infinite
+    quantiles = np.quantile(values, 1 - np.array(TAIL_SHARES))
+    least = 1e-4 * (quantiles[-1] or values.max() or 1)  # between two quantiles, so that no slope is infinite
     steps = least * np.arange(len(TAIL_SHARES) + 1)
-    knots = np.maximum.accumulate([0, *np.quantile(values, 1 - np.array(TAIL_SHARES))] - steps) + steps
-    beyond = values[values > knots[-1]] - knots[-1]
-    return np.append(knots[1:], max(least, beyond.mean() if beyond.size else 0))
+    knots = np.maximum.accumulate([0, *quantiles] - steps) + steps
+    beyond, percent = values[values > knots[-1]] - knots[-1], TAIL_SHARES.index(0.01)
+    exponential = (knots[-1] - knots[percent + 1]) / math.log(TAIL_SHARES[percent] / TAIL_SHARES[-1])
+    return np.append(knots[1:], max(least, exponential if beyond.size < FEWEST_BEYOND else beyond.mean()))
 
 
 def surprisal(maps, tail):
@@ -225,7 +229,8 @@ def anomaly_map(pixels, layers, *, pixel_weight, sigma, fuse=fuse, tails=None):
     array, (N, H, W)
         Without tails, half the smoothed, fused map. With tails, each layer and the pixel map are smoothed and become their `surprisal`.
         The mean of the layers and `pixel_weight` times that of the pixels are added. So layers of different networks, and pixels, count
-        alike, whatever their units. With two layers and weight 0.5 this is half the sum of Fisher's method [1]_.
+        alike, whatever their units. With two layers and weight 0.5 this is half the sum of the
+        three surprisals, and to add surprisals is Fisher's method [1]_.
 
     References
     ----------

@@ -18,7 +18,7 @@ from mdps_ref.scoring.difference import absolute_difference
 from mdps_ref.scoring.features import joined
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import Interval, interval, paired_difference, resampled, tally
-from mdps_ref.study.experiment import Experiment, feature_keys, make_extractors, tails_of_good
+from mdps_ref.study.experiment import Experiment, NotFinite, feature_keys, make_extractors, tails_of_good
 from mdps_ref.study.variants import MDPS, Baseline
 
 COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")
@@ -126,17 +126,13 @@ def ablate(detector, config, images, wanted, chosen):
         try:
             with stage(name, {}):
                 rows[name] = bench.row(name, wanted[name], configs[name])
-        except _NotFinite:
+        except NotFinite:
             left_out[name] = "its maps are nan"
             if name == MDPS:
                 raise InputError("the maps of MDPS are nan; give a run that was trained longer, or with a lower learning_rate") from None
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
     return Ablation([rows[name] for name in wanted if name in rows], left_out, chosen)
-
-
-class _NotFinite(Exception):
-    """Maps hold nan or infinite values."""
 
 
 class _Bench:
@@ -172,7 +168,7 @@ class _Bench:
         """Settings, seconds for all images, and statistics. What MDPS used stays in memory."""
         for experiment, kept in zip((self._test, self._held_out), self._kept, strict=True):
             experiment.begin(kept)
-        own = "guided" if variant.chain == "mdps" else variant.chain
+        own = None if variant.chain == "mdps" else variant.chain
         measured = {"tails": tails_of_good(self._held_out, config, chain_name=own)} if variant.tails else {}
         config = dataclasses.replace(config, **measured)
         mask = None
@@ -216,7 +212,7 @@ class _Bench:
     def _statistics(self, maps):
         """The statistics of anomaly maps (see `scoring.intervals`), of the judged centre."""
         if not np.isfinite(maps).all():
-            raise _NotFinite
+            raise NotFinite("a map is not finite")
         maps = centre_crop(maps, self._side)
         images, pixels = tally(self._labels, IMAGE_SCORES[self._config.image_score](maps)), tally(self._truths, maps)
         return {

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from mdps_ref.backend import to_device, to_host
+from mdps_ref.errors import InputError
 from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once, one_after_another
 from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import interruptible
@@ -18,6 +19,10 @@ from mdps_ref.scoring.image_score import mean_and_spread
 
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
 PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_size": None, "tails": ""}
+
+
+class NotFinite(InputError):
+    """Maps hold nan or infinite values."""
 
 
 class Experiment:
@@ -193,7 +198,7 @@ def make_extractors(configs, model, weights):
     return made
 
 
-def tails_of_good(experiment, config, count=None, chain_name="guided"):
+def tails_of_good(experiment, config, count=None, chain_name=None):
     """Measure how large the maps of a chain get on good images.
 
     Parameters
@@ -203,15 +208,24 @@ def tails_of_good(experiment, config, count=None, chain_name="guided"):
     config : Config
     count : int, optional
         The number of good images; all by default.
-    chain_name : {"guided", "reconstruction"}
+    chain_name : {"guided", "mdps", "reconstruction"}, optional
+        By default the guided chain, or without a mask the one chain that there is.
 
     Returns
     -------
     str
         The setting `tails`.
+
+    Raises
+    ------
+    NotFinite
+        If a map is not finite.
     """
+    chain_name = chain_name or ("guided" if config.masked else "mdps")
     sigma = config.blur * config.image_size
     maps = [*experiment.distances(config, chain_name), experiment.pixels(config, chain_name)]
+    if not all(np.isfinite(some).all() for some in maps):
+        raise NotFinite(f"the {chain_name} chain gave nan; train longer, or with a lower learning_rate")
     tails = (tail_of(smooth(some[:count].reshape(-1, *some.shape[2:]), sigma)) for some in maps)
     return ";".join(",".join(f"{number:.5g}" for number in tail) for tail in tails)
 

@@ -74,7 +74,8 @@ def tune(model, weights, config, images, **more):
         Of the noise predictor.
     config : Config
         The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
-        `config.tune` only features are chosen.
+        `config.tune` only features are chosen. The maps are then surprisals, and `tails` is measured, where the rules, the image score and
+        a given mask threshold allow it.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
     **more
@@ -86,13 +87,17 @@ def tune(model, weights, config, images, **more):
         The chosen ones, where they differ from `config`.
     trials : list of Trial
     """
-    if not found_networks():
+    if config.features == AUTO and not found_networks():
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
-    start = dataclasses.replace(config, samples=1, features=OWN if config.features == AUTO else config.features)
-    extractors = make_extractors(_with_features(start), model, weights)
+    told = dataclasses.replace(config, samples=1)
+    start, trials = dataclasses.replace(told, features=OWN if config.features == AUTO else config.features), []
+    experiment = functools.partial(Experiment, model, make_extractors(_with_features(start), model, weights), **more)
+    if not config.tune and not found_networks():
+        return _changes(told, _with_tails(start, experiment(images[:MOST_IMAGES]))), []
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
-    rungs = [_Rung(functools.partial(Experiment, model, extractors, **more), images[:count], config.seed) for count in counts]
-    told, start, trials = dataclasses.replace(config, samples=1), _with_tails(start, rungs), []
+    rungs = [_Rung(experiment, images[:count], config.seed) for count in counts]
+    if not config.tune:
+        start = _with_tails(start, rungs[-1].experiment, counts[-1])
     families = FAMILIES if config.tune else {"features": (_features, "guided")}
     for family, (candidates, chain_name) in families.items():
         began = time.perf_counter()
@@ -101,7 +106,7 @@ def tune(model, weights, config, images, **more):
         changed, told = _changes(told, start), start
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
     if start.tails:  # start and guidance may have changed since they were measured
-        start = _with_tails(start, rungs)
+        start = _with_tails(start, rungs[-1].experiment, counts[-1])
     return _changes(dataclasses.replace(config, samples=1), start), trials
 
 
@@ -196,12 +201,14 @@ def _joined(start, rungs, pixel_weights, blurs, tails):
         features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
         for weight, blur, measured in itertools.product(pixel_weights, blurs, tails):
             candidate = _changed(start, features | {"pixel_weight": weight, "blur": blur, "tails": ""})
-            yield _changes(start, _with_tails(candidate, rungs) if measured else candidate)
+            yield _changes(start, _with_tails(candidate, rungs[-1].experiment, rungs[-1].count) if measured else candidate)
 
 
-def _with_tails(config, rungs):
-    """`config`, with the tails of the guided chain, measured on all good images."""
-    return _changed(config, {"tails": tails_of_good(rungs[-1].experiment, config, rungs[-1].count)})
+def _with_tails(config, experiment, count=None):
+    """`config`, with the tails of the first images of an experiment, or of all; without them where they have no place."""
+    if not config.takes_tails or config.mask_threshold is not None:  # which was given for the paper's maps
+        return config
+    return _changed(config, {"tails": tails_of_good(experiment, config, count)})
 
 
 def _start(start, rungs):

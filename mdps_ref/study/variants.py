@@ -59,7 +59,7 @@ def variants(config):
     """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here."""
     guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength}
     alike = config.image_size / 256 * config.batch_size**0.5  # the released rules count a strength at 256 pixels, over the batch
-    released = {"rules": "released", "rules_except": "judging", "guidance": "norm"}
+    released = {"rules": "released", "rules_except": "judging", "guidance": "norm", "tails": ""}
     released |= {name: getattr(config, name) * alike for name in ("guided_strength", "mdps_strength")}
     other_scale = {"mask_threshold": None}  # a fixed threshold is one of the run's own maps
     return {
@@ -87,7 +87,7 @@ def _with_features(name, config):
         FEATURES,
         f"Features {name}",
         {} if own else {"features": name} | plain,
-        tails=not own and ("+" in name or bool(config.tails)),
+        tails=not own and config.takes_tails and ("+" in name or bool(config.tails)),
     )
 
 

@@ -239,5 +239,8 @@ TAIL = "1,2,3,4,5,6,7,8,9,0.5"
 def test_tails_are_ascending_quantiles_and_an_excess_for_each_layer_and_the_pixels(tails, fails_with):
     assert make_config(features="unet", tails=f"{TAIL};{TAIL}").tail_numbers() == [(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5)] * 2
     assert make_config(features="unet").tail_numbers() is None
+    for more in ({"features": "auto"}, {"rules": "released"}, {"image_score": "softmax_top_500"}):
+        with fails_with("leave tails out"):
+            make_config({"features": "unet", "tails": f"{TAIL};{TAIL}"} | more)
     with fails_with("tails", "for each layer and for the pixels, 2 in all"):
         make_config(features="unet", tails=tails)

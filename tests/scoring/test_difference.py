@@ -152,6 +152,19 @@ def test_a_tail_of_few_different_values_ascends_and_gives_finite_surprisals(valu
     assert np.isfinite(surprisal(np.linspace(0, 2, 50), tail)).all() and surprisal(np.zeros(1), tail) == 0
 
 
+def test_the_tail_of_few_values_is_that_of_their_distribution():
+    """With one value beyond the last quantile the mean excess is luck: here that value is 0.001 or 100 beyond."""
+    values = -np.log((np.arange(500) + 0.5) / 500)
+    for largest in (0.001, 100):
+        tail = tail_of(np.append(np.sort(values)[:-1], np.sort(values)[-2] + largest))
+        assert tail[-1] == pytest.approx((tail[-2] - tail[5]) / np.log(10))
+
+
+def test_one_hot_pixel_moves_no_quantile():
+    values = -np.log((np.arange(20_000) + 0.5) / 20_000)
+    np.testing.assert_allclose(tail_of(np.append(values, 1e6))[:-1], tail_of(values)[:-1], rtol=0.01)
+
+
 def test_with_tails_layers_and_pixels_count_alike_whatever_their_units():
     pixels, *layers = (abs(uniform(3, 9, 7, seed=seed)) for seed in range(3))
     settings = {"pixel_weight": 0.5, "sigma": 1.0}

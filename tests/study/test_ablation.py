@@ -29,6 +29,7 @@ SETTINGS = {
     "mdps_start": 80,
     "features": "unet",
 }
+TAILS = ";".join(2 * [".01,.02,.03,.04,.05,.06,.07,.08,.09,.01"])
 METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", "aupro": "aupro_30", "contrast": "contrast"}
 
 
@@ -220,7 +221,7 @@ def test_all_extractors_that_are_found_have_rows(monkeypatch):
         f"{what}-{name}" for what in ("features", "neighbours", "gaussian") for name in extractors
     }
     assert rows["features-unet+resnet18"].tails and not rows["features-resnet18"].tails
-    measured = variants.wanted_rows(make_config(features="unet", tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"])))
+    measured = variants.wanted_rows(make_config(features="unet", tails=TAILS))
     assert measured["features-resnet18"].tails and not measured["features-unet"].tails
     assert measured["reconstruction"].tails and not rows["reconstruction"].tails
 
@@ -288,8 +289,21 @@ def test_an_interruption_leaves_nothing_behind(ended, tmp_path, monkeypatch, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_a_variant_whose_maps_are_nan_is_left_out_and_mdps_is_not(ended, tmp_path, monkeypatch, refused):
-    sampled = chains._sampled
+@pytest.fixture(scope="module")
+def with_tails(finished):
+    return finished(tails=TAILS)
+
+
+def test_the_tails_of_reconstructions_are_measured_on_them_and_those_of_mdps_are_the_runs(with_tails, tmp_path):
+    rows = ablated(with_tails, tmp_path / "out", "--only", "reconstruction,guidance,released")["rows"]
+    assert rows["reconstruction"]["settings"]["tails"] not in ("", TAILS)
+    assert "tails" not in rows["mdps"]["settings"] and "tails" not in rows["guidance"]["settings"]
+    assert rows["released"]["settings"]["tails"] == ""
+
+
+@pytest.mark.parametrize("which", ["ended", "with_tails"])
+def test_a_variant_whose_maps_are_nan_is_left_out_and_mdps_is_not(which, request, tmp_path, monkeypatch, refused):
+    sampled, ended = chains._sampled, request.getfixturevalue(which)
 
     def broken(model, some, config, chain_name, *rest):
         for x_0 in sampled(model, some, config, chain_name, *rest):

@@ -70,7 +70,7 @@ def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it
         assert set(drawn) <= chains and drawn.count("guided") == 1
 
 
-def test_without_tune_the_features_alone_are_chosen(some_images, quick_config, monkeypatch):
+def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_config, monkeypatch):
     """Where reconstructions are perfect, each pixel's own colour shows the defects better than the mean colour of the image."""
     good = some_images(12)
 
@@ -85,15 +85,62 @@ def test_without_tune_the_features_alone_are_chosen(some_images, quick_config, m
     weights = init_unet(config.unet())
     settings, trials = tuning.tune(make_model(weights, config), weights, config, good)
     assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
-    chosen = {"features", "feature_size", "tails"}
-    assert settings.keys() <= chosen and {trial.family for trial in trials} == {"features"}
+    assert {"features", "tails"} <= settings.keys() <= {"features", "feature_size", "tails"}
+    assert {trial.family for trial in trials} == {"features"}
 
 
-def test_without_a_network_of_imagenet_the_own_features_get_tails_and_the_remedy_is_told(some_images, quick_config, monkeypatch, capsys):
+@pytest.fixture
+def tuned(some_images, quick_config, monkeypatch):
+    """tuned(families=None, **settings): what `tune` chooses where no network of ImageNet is found, its trials, and the chains drawn."""
+    draw = experiment.draw_samples
+
+    def run(families=None, **settings):
+        drawn = []
+        monkeypatch.setattr(tuning, "found_networks", lambda: [])
+        monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
+        monkeypatch.setattr(tuning, "FAMILIES", families or tuning.FAMILIES)
+        config = quick_config(**settings)
+        weights = init_unet(config.unet())
+        return *tuning.tune(make_model(weights, config), weights, config, some_images(3)), drawn
+
+    return run
+
+
+def test_without_a_network_of_imagenet_only_tails_are_measured_and_the_remedy_is_told(tuned, capsys):
+    settings, trials, drawn = tuned(features="auto")
+    assert settings.keys() == {"features", "tails"} and settings["features"] == "unet" and not trials
+    assert drawn == ["guided"]
+    assert tuning.REMEDY in capsys.readouterr().err
+
+
+def test_without_a_mask_the_tails_are_those_of_the_one_chain_that_there_is(tuned):
+    settings, _, drawn = tuned(features="auto", masked=False)
+    assert "tails" in settings and drawn == ["mdps"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"rules": "released", "batch_size": 2}, {"mask_threshold": 0.3}, {"image_score": "softmax_top_500", "image_size": 24}],
+    ids=str,
+)
+def test_no_tails_where_the_rules_a_given_threshold_or_the_score_leave_no_place_for_them(settings, tuned):
+    assert tuned(features="auto", **settings)[0] == {"features": "unet"}
+
+
+def test_tails_are_those_of_the_chosen_start(tuned, some_images, quick_config, monkeypatch):
+    monkeypatch.setattr(tuning, "_choose", lambda family, chain, candidates, start, rungs: (tuning._changed(start, candidates[-1]), []))
+    families = {"start": (lambda start, rungs: ({"guided_start": 77},), "guided")}
+    settings, _, _ = tuned(families, features="unet", tune=True, tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
+    config = quick_config(features="unet", guided_start=77)
+    weights = init_unet(config.unet())
+    model = make_model(weights, config)
+    good = experiment.Experiment(model, experiment.make_extractors([config], model, weights), some_images(3))
+    assert settings == {"guided_start": 77, "tails": experiment.tails_of_good(good, config)}
+
+
+def test_a_network_that_diverged_is_named_before_its_tails(some_images, quick_config, monkeypatch, fails_with):
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
     config = quick_config(features="auto")
-    weights = init_unet(config.unet())
-    settings, _ = tuning.tune(make_model(weights, config), weights, config, some_images(2))
-    assert settings.keys() == {"features", "tails"} and settings["features"] == "unet"
-    told = capsys.readouterr().err
-    assert tuning.REMEDY in told and "features unet" in told
+    weights = {name: np.nan * array for name, array in init_unet(config.unet()).items()}
+    with fails_with("the guided chain gave nan", "learning_rate"):
+        tuning.tune(make_model(weights, config), weights, config, some_images(2))
