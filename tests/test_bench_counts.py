@@ -91,7 +91,13 @@ def test_profiles_are_printed_drawn_and_written(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--profile", "p.png", "--quick"], ["--passes", "--against", "torch"], ["--scaling", "--only", "warp"]]
+    "arguments",
+    [
+        ["--profile", "p.png", "--quick"],
+        ["--passes", "--against", "torch"],
+        ["--scaling", "--only", "warp"],
+        ["--passes", "--only", "released"],
+    ],
 )
 def test_what_does_not_fit_together_is_one_line(arguments, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from mdps_ref.job.categories import PLAN, category_names
 from mdps_ref.job.config import Config, checked, make_config
 from mdps_ref.job.run_folder import check_run_folder, read_json
 from mdps_ref.job.settings_file import read_settings
-from mdps_ref.released.presets import PRESETS, check_preset, preset_settings
+from mdps_ref.released.presets import DATA_SETS, PRESETS, check_preset, preset_settings
 
 SETTING_FLAGS = (
     *("data", "category", "image_size", "network", "train_steps", "weights", "rules", "samples", "seed"),
@@ -47,8 +47,8 @@ def requested_plan(args):
     """
     if args.preset in PRESETS:
         raise InputError(f"--preset {args.preset} is of one category; give --preset {args.preset.rpartition('/')[0]}, or name its category")
-    if args.preset and not any(preset.startswith(f"{args.preset}/") for preset in PRESETS):
-        raise InputError(f"--preset {args.preset} is unknown; choose one of {', '.join(sorted({p.rpartition('/')[0] for p in PRESETS}))}")
+    if args.preset and args.preset not in DATA_SETS:
+        raise InputError(f"--preset {args.preset} is unknown; with --category all choose one of {', '.join(DATA_SETS)}")
     given = {name: value for name, value in given_settings(args).items() if name != "category"}
     if args.resume:
         folder = _resumed_folder(args, PLAN)

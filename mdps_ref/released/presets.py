@@ -42,6 +42,7 @@ PRESETS = {
     "released/btad/02": Released(7, 200, 50, 250, 200, 0.10),
     "released/btad/03": Released(7, 200, 50, 250, 50, 0.10),
 }
+DATA_SETS = sorted({name.rpartition("/")[0] for name in PRESETS})
 
 SIDE, BATCH = 256, 8
 VALUES = SIDE * SIDE * 3  # of an image
@@ -70,7 +71,7 @@ SHARED = {
 
 def check_preset(name):
     """Raise InputError if there is no preset of this name."""
-    if any(preset.startswith(f"{name}/") for preset in PRESETS):
+    if name in DATA_SETS:
         raise InputError(f"preset {name!r} is of a whole data set; give --category all, too, or a preset of one category, {name}/NAME")
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")

@@ -213,3 +213,9 @@ def test_with_a_spread_across_the_threshold_an_image_is_unsure(quick_config, som
         found = detector.score(some_images(3))
         low, high = ((scores.anomaly + sign * scores.spread).max(axis=(1, 2)) for sign in (-1, 1))
         np.testing.assert_array_equal(found.unsure, (low <= threshold) & (high > threshold))
+
+
+def test_features_of_your_own_have_no_tails_of_other_features(some_images, quick_config, fails_with):
+    config = quick_config(tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
+    with fails_with("tails", "features of your own"):
+        Detector.calibrated(init_unet(config.unet()), some_images(3), config, features=lambda images: [images])

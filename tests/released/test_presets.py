@@ -78,6 +78,11 @@ def test_a_preset_that_there_is_not_is_refused_and_the_others_are_told(name, fai
         preset_settings(name)
 
 
+def test_the_name_of_a_data_set_alone_asks_for_all_its_categories(fails_with):
+    with fails_with("'released/mvtec'", "--category all"):
+        preset_settings("released/mvtec")
+
+
 def test_rules_that_there_are_not_are_refused(fails_with):
     with fails_with("rules", "'best'", "paper, released"):
         config("released/mvtec/bottle", rules="best")

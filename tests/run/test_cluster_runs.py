@@ -275,6 +275,7 @@ REFUSED = {
         ["--preset", "released/mvtec/bottle"],
         ["released/mvtec/bottle", "one category", "--preset released/mvtec,"],
     ),
+    "a preset that there is not": (["--preset", "released/botle"], ["--preset released/botle is unknown", "released/mvtec"]),
     "a category without a preset": (
         ["--preset", "released/btad", "--data", "other"],
         ["'released/btad/nut' is unknown", "released/btad/03"],
