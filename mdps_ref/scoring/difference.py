@@ -181,9 +181,10 @@ def surprisal(maps, tail):
     """
     *quantiles, excess = map(float, tail)
     heights = [0.0, *(-math.log(share) for share in TAIL_SHARES)]
-    total = (maps - quantiles[-1]).clip(0, None) / excess
+    xp = array_module(maps)
+    total = xp.maximum(maps - quantiles[-1], 0) / excess
     for low, high, rise in zip([0.0, *quantiles], quantiles, np.diff(heights).tolist(), strict=False):
-        total = total + (maps.clip(low, high) - low) * (rise / (high - low))
+        total = total + (xp.clip(maps, low, high) - low) * (rise / (high - low))
     return total
 
 
