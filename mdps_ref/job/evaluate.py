@@ -180,7 +180,7 @@ def doubts(chain, threshold, samples):
     threshold : float
         The decision's.
     samples : int
-        Posterior samples an image.
+        Posterior samples for each image.
 
     Returns
     -------

