@@ -15,6 +15,7 @@ README = (TUTORIALS / "README.md").read_text(encoding="utf-8")
 
 def test_the_map_has_each_notebook_of_the_readme_with_its_picture_and_minutes():
     page = map_page(README)
+    assert "](" not in page, "of the introduction only the first sentences, which have no link, are on the page"
     names = [path.name for path in sorted(TUTORIALS.glob("*.ipynb"))]
     assert re.findall(r'<li><a href="notebooks/index.html\?path=([^"]+)"><img src="pictures/', page) == names
     assert re.findall(r"(\d+) minutes", page) == re.findall(r"\| (\d+) \| [^|]*\|$", README, re.MULTILINE)
@@ -38,6 +39,15 @@ def test_a_notebook_gets_a_new_address_and_the_sites_copy_has_none(monkeypatch):
     (line,) = set(moved.splitlines()) - set(bare.splitlines())
     assert "Run this page" in line
     assert heads.linked(bare, "04_noise.ipynb") == moved
+
+
+def test_a_head_says_to_serve_the_site_while_its_address_is_this_machine(monkeypatch):
+    said = []
+    for site in ("http://127.0.0.1:8000/", "https://someone.github.io/book/"):
+        monkeypatch.setattr(heads, "SITE", site)
+        said.append("first build and serve the site" in heads.link("04_noise.ipynb"))
+        assert f"]({site}notebooks/index.html?path=04_noise.ipynb)" in heads.link("04_noise.ipynb")
+    assert said == [True, False]
 
 
 def test_a_text_of_the_readme_is_no_html():

@@ -16,7 +16,10 @@ WORDS = "[Run this page in a browser tab]"
 
 def link(name):
     """Return the paragraph that leads from a notebook to its page on the site."""
-    return f"{WORDS}({SITE}{address(name)}), where every cell is live. [How that site is built and published](../README.md#in-a-browser)"
+    page, how = f"{WORDS}({SITE}{address(name)})", "../README.md#in-a-browser"
+    if SITE.startswith("http://127.0.0.1"):
+        return f"{page} (first build and serve the site, see [how]({how}))"
+    return f"{page}, where every cell is live. [How that site is built and published]({how})"
 
 
 def linked(text, name):
