@@ -158,7 +158,9 @@ def told(images, config):
     list of str
     """
     defective = sum(item.is_anomalous for item in images.items)
-    counts = f"{len(images.train)} to train on, {len(images.held_out)} held out, {len(images.items)} to test ({defective} with a defect)"
+    training = "for training (not done: the run takes trained weights)" if config.weights else "to train on"
+    good = f"{len(images.train)} good image{'s' * (len(images.train) != 1)} {training}"
+    counts = f"{good}, {len(images.held_out)} held out, {len(images.items)} to test ({defective} with a defect)"
     size = f"{config.image_size} x {config.image_size} pixels" + (", letterboxed" if config.fit == "letterbox" else "")
     taken = f"no test images, so the test is on {len(images.items)} of the good images in train, chosen by the seed and not trained on"
     white = [f"16-bit images: white is {images.white}, as the training images show"] if images.white else []
@@ -166,7 +168,7 @@ def told(images, config):
     own = [f"{width} x {height}" for width, height in sorted(images.sizes, key=lambda size: (size[0] * size[1], size))]
     own = own[0] if len(own) == 1 else f"{len(own)} sizes from {own[0]} to {own[-1]}"
     return [
-        f"images: {counts}, of {own} pixels, resized to {size}; depth: {', '.join(depths)}",
+        f"{counts}, of {own} pixels, resized to {size}; depth: {', '.join(depths)}",
         *([taken] if images.tests_training else []),
         *white,
         *images.findings.lines(),

@@ -1,5 +1,7 @@
 """Pictures of single images that stand beside each other where there is room, and below each other on a phone."""
 
+import math
+
 import numpy as np
 
 from mdps_ref.data.folders import GOOD
@@ -38,7 +40,20 @@ def where_it_looks(result):
 def where_it_was_wrong(result):
     """Write a card for each wrong decision that is shown; "" where there is none."""
     wrong = result.mistakes
-    return _cards(result, wrong.indices, wrong.images, wrong.truths, wrong.anomaly) if wrong.indices else ""
+    notes = [_times_the_threshold(float(result.chains["mdps"].score[index]), result.threshold) for index in wrong.indices]
+    return _cards(result, wrong.indices, wrong.images, wrong.truths, wrong.anomaly, notes) if wrong.indices else ""
+
+
+def _times_the_threshold(score, threshold):
+    """Say how far a score is from the threshold; "" where a share of the threshold says nothing."""
+    if not 0 < threshold < math.inf or score < 0:
+        return ""
+    share = score / threshold
+    if share < 0.01:
+        return "The score is less than 0.01 times the threshold."
+    texts = (f"{share:.{digits}f}" for digits in (0 if share >= 10 else 1 if share >= 1 else 2, 2, 3, 6))
+    text = next((text for text in texts if float(text) != 1), "1")
+    return f"The score is {text} times the threshold."
 
 
 def good_reconstructions(result):
@@ -54,12 +69,12 @@ def good_reconstructions(result):
     return f'<ul class="cards">\n{cards}</ul>' if cards else ""
 
 
-def _cards(result, indices, images, truths, anomaly):
-    """Write a card for each image: the image, and its anomaly map over it with the outline of the true defect."""
+def _cards(result, indices, images, truths, anomaly, notes=()):
+    """Write a card for each image: the image, its map with the outline of the true defect, and a note if there are notes."""
     top, cards = heat_limit(result), ""
-    for index, y, truth, heat in zip(indices, images, truths, anomaly, strict=True):
+    for index, y, truth, heat, note in zip(indices, images, truths, anomaly, notes or [""] * len(indices), strict=True):
         pictures = picture(unit(y), "test image") + picture(heat_over(y, heat, top), "anomaly map", outline(truth))
-        cards += f'<li class="card"><div class="pair">{pictures}</div><p>{label(result, index, truth)}</p></li>\n'
+        cards += f'<li class="card"><div class="pair">{pictures}</div><p>{label(result, index, truth)}{note and f"<br>{note}"}</p></li>\n'
     return f'<ul class="cards">\n{cards}</ul>'
 
 

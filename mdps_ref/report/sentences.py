@@ -12,6 +12,7 @@ from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
 from mdps_ref.report.cards import heat_limit
 from mdps_ref.report.html import X_0, Y, escaped, number, percent
+from mdps_ref.report.overlay import TOP
 from mdps_ref.report.style import DOUBTS
 from mdps_ref.report.tables import BOTH_IMAGES
 
@@ -59,8 +60,12 @@ def mistakes(result):
         return f"None of the {len(good)} decisions is wrong."
     kinds = ((missed, "missed defective image"), (alarms, "false alarm"))
     parts = [f"{count} {name}{'s' * (count > 1)}" for count, name in kinds if count]
-    told = f"{wrong} of {len(good)} decisions {'is' if wrong == 1 else 'are'} wrong: {' and '.join(parts)}."
-    return told if shown == wrong else f"{told} {shown} are shown, chosen by file name as above; <code>scores.csv</code> lists all."
+    told = [f"{wrong} of {len(good)} decisions {'is' if wrong == 1 else 'are'} wrong: {' and '.join(parts)}."]
+    if shown < wrong:
+        told.append(f"{shown} are shown, chosen by file name as above; <code>scores.csv</code> lists all.")
+    if 0 < TOP * result.threshold < heat_limit(result):  # the scale of the overlays is finer
+        told.append("A map may be faint on the scale of this page; <code>mdps_ref.score … --overlays</code> draws it on a finer scale.")
+    return " ".join(told)
 
 
 def method(result):
@@ -100,7 +105,7 @@ def _how_drawn(config):
         )
     start = f", from timestep {config.guided_start}," if config.guided_start != config.mdps_start else ""
     return (
-        f"MDPS leads pixels that look normal back to the test image, and draws suspected pixels anew. {bright} Two other chains are shown "
+        f"MDPS keeps pixels that look normal, and draws suspected pixels anew. {bright} Two other chains are shown "
         f"for comparison. Reconstruction draws every pixel anew, without guidance. The guided chain{start} draws every pixel anew too, but "
         "guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected."
     )
@@ -147,7 +152,7 @@ def not_trained(config):
 
 def steps(config):
     """Say what stands in each row of the pictures step by step."""
-    parts = [f"The images of above, with what each chain made of them. Each {X_0} has its anomaly map beside it."]
+    parts = [f"The same images, with what each chain made of them. Each {X_0} has its anomaly map beside it."]
     if config.masked:
         parts.append(
             "White pixels of the mask are suspected, and MDPS draws them anew; it leads black pixels back to the test image. A strong "
@@ -194,10 +199,17 @@ def intervals(result):
         else ""
     )
     return (
-        f"Below each value stands its 95 % interval: the values that {RESAMPLES:,} other draws of the {images} test images gave, good and "
-        f"defective ones in their numbers (bootstrap). An interval says nothing about the seed of the training."
+        f"Below each value stands its 95 % interval (bootstrap). We drew {images} test images {RESAMPLES:,} times, with repetition"
+        f"{_each_time(result)}. The middle 95 % of the values are the interval. An interval says nothing about the seed of the training."
         f"{rounded}"
     )
+
+
+def _each_time(result):
+    """Say how many images of each kind every draw has; "" where all are of one kind."""
+    good = result.defects.count(GOOD)
+    defective = len(result.defects) - good
+    return f", each time {good} good and {defective} defective" if good and defective else ""
 
 
 def images(result):

@@ -163,7 +163,9 @@ def settings(config):
     if not config.resolved_rules.share_batches:
         of_training.add("batch_size")
     unused = of_training if config.weights else ()
-    return {name: f"{value}{' (not used)' * (name in unused)}" for name, value in dataclasses.asdict(config).items()}
+    return {
+        name: f"{'–' if value == '' else value}{' (not used)' * (name in unused)}" for name, value in dataclasses.asdict(config).items()
+    }
 
 
 def tuning_section(result):

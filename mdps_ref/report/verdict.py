@@ -8,23 +8,24 @@ from mdps_ref.report.html import escaped, percent
 from mdps_ref.scoring.intervals import false_alarm_rate, share_interval
 from mdps_ref.scoring.metrics import exceeds
 
-TILES = {  # metric -> a question that it answers, its name, what it is a share of, what a value of 1 means
+TILES = {  # metric -> a question that it answers, its name, what its value says as a share, what a value of 1 means
     "image_auroc": (
         "Good or defective?",
         "Image AUROC",
-        "the pairs of a defective and a good image have the higher score on the defective one",
+        "In {share} of the pairs of a defective and a good image, the defective one scores higher.",
         "were ranked correctly",
     ),
     "pixel_auroc": (
         "Where is the defect?",
         "Pixel AUROC",
-        "the pairs of a defective and a normal pixel have the higher map value on the defective one",
+        "In {share} of the pairs of a defective and a normal pixel, the defective one has the higher map value.",
         "had all their pixels ranked correctly",
     ),
     "aupro": (
         "How much of it is marked?",
         f"AUPRO {100 * PRO_LIMIT:.0f} %",
-        f"a defect is marked, averaged over the defects and over thresholds that mark 0 to {100 * PRO_LIMIT:.0f} % of the normal pixels",
+        "{share} of a defect is marked, averaged over the defects and over thresholds that mark 0 to "
+        f"{100 * PRO_LIMIT:.0f} % of the normal pixels.",
         "had their defects marked whole",
     ),
 }
@@ -89,14 +90,27 @@ def _caught(result):
 
 def _tile(result, metric, words):
     """Write a metric with its interval; "" where it is not defined."""
-    question, name, of_what, _ = words
-    own = result.metrics["mdps"]
-    if own[metric] is None:
+    question, name, meaning, _ = words
+    value = result.metrics["mdps"][metric]
+    if value is None:
         return ""
-    return (
-        f'<div class="tile"><h3>{question}</h3><p class="value">{own[metric]:.3f}</p><p><b>{name}.</b> {percent(own[metric])} of '
-        f"{of_what}. {interval_in_words(result, metric)}</p></div>\n"
-    )
+    told = [f"<b>{name}.</b> {meaning.format(share=percent(value))}", interval_in_words(result, metric)]
+    if metric == "image_auroc" and value == 1:
+        told.append(_wrong_by_the_threshold_alone(result))
+    return f'<div class="tile"><h3>{question}</h3><p class="value">{value:.3f}</p><p>{" ".join(filter(None, told))}</p></div>\n'
+
+
+def _wrong_by_the_threshold_alone(result):
+    """Say how a perfect ranking of the images goes with wrong decisions, which then are of one kind; "" where no decision is wrong."""
+    (flagged, defective), (alarms, _) = counts(result)["defective"], counts(result)["good"]
+    count, kind, side, others = alarms, "false alarm", "below", "defective"
+    if not alarms:
+        count, kind, side, others = defective - flagged, "missed image", "above", "good"
+    if not count:
+        return ""
+    if count == 1:
+        return f"The {kind} scores {side} every {others} image; only the threshold lies {side} it."
+    return f"The {count} {kind}s score {side} every {others} image; only the threshold lies {side} them."
 
 
 def interval_in_words(result, metric):

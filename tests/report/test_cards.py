@@ -79,6 +79,27 @@ def test_wrong_decisions_are_shown_with_their_names_and_maps(fake_result):
     assert where_it_was_wrong(fake_result(("good",), mdps={"score": scores[:1]}, threshold=1.5)) == ""
 
 
+@pytest.mark.parametrize(
+    ("kind", "score", "threshold", "share"),
+    [
+        ("good", 1.2345, 1, "1.2"),
+        ("good", 1.003, 1, "1.003"),
+        ("good", 25.4, 2, "13"),
+        ("rust", 0.5, 2, "0.25"),
+        ("rust", 0.996, 1, "0.996"),
+        ("rust", 2, 2, "1"),
+        ("rust", 0.0001, 1, "less than 0.01"),
+        ("good", 1, 0, None),
+        ("rust", -1, 1, None),
+        ("rust", 1, np.inf, None),
+    ],
+)
+def test_the_card_of_a_wrong_decision_says_how_far_its_score_is_from_the_threshold(kind, score, threshold, share, fake_result):
+    result = fake_result((kind,), mdps={"score": np.array([score], np.float32)}, threshold=float(threshold))
+    assert re.findall("The score is (.*) times the threshold", where_it_was_wrong(result)) == ([share] if share else [])
+    assert "times the threshold" not in where_it_looks(result)
+
+
 def test_the_ticks_of_the_scale_stand_at_the_map_values_of_their_colours(fake_result):
     """A map of the value at a tick, over a black image, has the colour of the scale there, as far as the map covers the image."""
     text, top = scale(0.5), 0.5

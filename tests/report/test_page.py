@@ -177,6 +177,7 @@ def test_settings_of_the_training_are_marked_where_there_was_none(rules, of_dete
     batch = [] if of_detection else ["batch_size"]
     trained = ["learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment"]
     assert listed == ["train_steps", *batch, *trained, "checkpoint_every"]
+    assert "<dd> (" not in page(fake_result(weights="there.npz", augment=""), {})
     assert "not used" not in page(fake_result(), {}).partition("Settings</h2>")[2]
 
 
@@ -186,6 +187,26 @@ def test_the_page_counts_the_wrong_decisions_and_says_how_many_are_shown(fake_re
     defects = ("good",) * 2 + ("rust",) * 30
     result = fake_result(defects, mdps={"score": np.append([1, 2], np.ones(30)).astype(np.float32)}, threshold=1.5, shown=[0])
     assert "31 of 32 decisions are wrong: 30 missed defective images and 1 false alarm. 12 are shown" in without_settings(result)
+
+
+def test_a_finer_scale_is_named_where_the_overlays_have_one(fake_result):
+    """An overlay's scale ends at 6 thresholds, that of the page at a quantile of the maps."""
+    defects, score = ("good", "rust"), np.array([3, 4], np.float32)
+
+    def told(top, threshold=1.0):
+        anomaly = np.full((2, 16, 16), top, np.float32)
+        return "--overlays" in without_settings(fake_result(defects, mdps={"anomaly": anomaly, "score": score}, threshold=threshold))
+
+    assert [told(top) for top in (5.9, 6.1)] == [False, True]
+    assert not told(6.1, threshold=3.5), "no decision is wrong"
+
+
+@pytest.mark.parametrize(("defects", "of_each"), [(("good", "good", "rust"), True), (("good", "good"), False)])
+def test_the_draws_of_the_intervals_are_counted(defects, of_each, fake_result):
+    result = fake_result(defects)
+    result.metrics["mdps"]["intervals"] = {"image_auroc": [0.5, 1]}
+    (sentence,) = re.findall(r"We drew[^.]*\.", without_settings(result))
+    assert re.findall(r"[\d,]*\d", sentence) == [str(len(defects)), "1,000", *(["2", "1"] if of_each else [])]
 
 
 def test_the_kinds_table_counts_and_flags(fake_result):
@@ -205,7 +226,7 @@ def images_section(result):
 
 
 def test_the_page_tells_what_the_run_told_and_over_what_the_metrics_are(fake_result):
-    told = ["images: 7 to train on", "1 file was set aside"]
+    told = ["7 good images to train on", "1 file was set aside"]
     *lines, over = images_section(fake_result(told=told))
     assert lines == told
     assert re.findall(r"[\d,]*\d", over) == ["2", "2", "972", "52"]  # images; pixels: 4 x 16 x 16, of which 4 x 6 and 4 x 7 are anomalous

@@ -47,6 +47,31 @@ def test_an_interval_of_a_perfect_ranking_and_one_with_a_width(fake_result):
     assert "No interval" in interval_in_words(result, "image_auroc")
 
 
+@pytest.mark.parametrize(
+    ("good", "defective", "said"),
+    [
+        ([1, 4], [5, 6], "The false alarm scores below every defective image"),
+        ([4, 4.5], [5, 6], "The 2 false alarms score below every defective image"),
+        ([1, 2], [2.5, 6], "The missed image scores above every good image"),
+        ([1, 1.5], [2, 2.5], "The 2 missed images score above every good image"),
+        ([1, 2], [5, 6], None),
+        ([1, 6], [5, 6.5], None),
+    ],
+)
+def test_a_perfect_ranking_beside_a_wrong_decision_is_explained(good, defective, said, fake_result):
+    """The threshold is 3. In the last case the ranking itself is wrong."""
+    text = words(verdict(with_scores(fake_result, ("good", "good", "rust", "rust"), [*good, *defective])))
+    assert ("only the threshold lies" in text) == bool(said)
+    assert (said or "") in text
+
+
+def test_the_shares_stand_in_their_sentences(fake_result):
+    """One of the four pairs of images is ranked wrong."""
+    text = words(verdict(with_scores(fake_result, ("good", "good", "rust", "rust"), [1, 4, 2, 5])))
+    assert "In 75\N{NO-BREAK SPACE}% of the pairs of a defective and a good image" in text
+    assert "{" not in text
+
+
 def test_only_a_whole_share_reads_0_or_100_percent():
     shares = (0, 1e-6, 0.5, 0.9964, 1 - 1e-6, 1)
     texts = [percent(share).replace("\N{NO-BREAK SPACE}", " ") for share in shares]

@@ -134,7 +134,7 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
     metrics, told = strict_json(tmp_path / "out/metrics.json"), capsys.readouterr().err
     assert [found["count"] for kind, found in metrics["set_aside"].items() if "set aside" in kind] == [2]
     assert len(read_scores(tmp_path / "out")) == sum(metrics["over"][name] for name in ("good_images", "defective_images")) == 4
-    assert "images: 2 to train on, 1 held out, 4 to test (2 with a defect), of 6 sizes from 21 x 12 to 33 x 17 pixels" in told
+    assert "2 good images to train on, 1 held out, 4 to test (2 with a defect), of 6 sizes from 21 x 12 to 33 x 17 pixels" in told
     assert "depth: 2 of 16-bit grey, 3 of 8-bit colour, 2 of 8-bit grey\n" in told
     assert told.count("dent/000.png") == 2 and "2 images that could not be read" in told
 
@@ -203,7 +203,7 @@ def test_without_test_images_some_good_ones_are_tested_and_that_is_told(good_alo
     assert call("--data", good_alone, "--out", tmp_path / "out", "--strict") == 0
     (row,) = read_scores(tmp_path / "out")
     assert (good_alone / "part" / row["path"]).is_file() and row["defect"] == "good"
-    told = "images: 2 to train on, 1 held out, 1 to test (0 with a defect)", "no test images, so the test is on 1 of the good images"
+    told = "2 good images to train on, 1 held out, 1 to test (0 with a defect)", "no test images, so the test is on 1 of the good images"
     shown = capsys.readouterr()
     for line in told:
         assert line in shown.err and line in (tmp_path / "out/report.html").read_text()
@@ -302,7 +302,8 @@ def test_the_weights_of_a_run_give_its_scores_and_a_report_without_training(done
     loaded, trained = results(tmp_path / "loaded"), results(done)
     assert trained.keys() - loaded.keys() == {"checkpoint.npz", "train.csv"}
     assert [name for name, content in loaded.items() if trained[name] != content] == ["config.json"]
-    assert (tmp_path / "loaded" / "report.html").is_file()
+    untrained, after_training = ((folder / "report.html").read_text() for folder in (tmp_path / "loaded", done))
+    assert "good images for training (not done" in untrained and "good images to train on" in after_training
     missing = {path.name for path in (done / "figures").iterdir()} - {path.name for path in (tmp_path / "loaded" / "figures").iterdir()}
     assert missing == {"loss.png"}
 
