@@ -294,9 +294,13 @@ def with_tails(finished):
     return finished(tails=TAILS)
 
 
-def test_the_tails_of_reconstructions_are_measured_on_them_and_those_of_mdps_are_the_runs(with_tails, tmp_path):
+def test_the_tails_of_reconstructions_are_measured_on_them_and_those_of_mdps_are_the_runs(with_tails, tmp_path, monkeypatch):
+    chains_measured, measure = [], ablation.tails_of_good
+    monkeypatch.setattr(
+        ablation, "tails_of_good", lambda *of, chain_name: chains_measured.append(chain_name) or measure(*of, chain_name=chain_name)
+    )
     rows = ablated(with_tails, tmp_path / "out", "--only", "reconstruction,guidance,released")["rows"]
-    assert rows["reconstruction"]["settings"]["tails"] not in ("", TAILS)
+    assert chains_measured == ["reconstruction"] and rows["reconstruction"]["settings"]["tails"] not in ("", TAILS)
     assert "tails" not in rows["mdps"]["settings"] and "tails" not in rows["guidance"]["settings"]
     assert rows["released"]["settings"]["tails"] == ""
 
