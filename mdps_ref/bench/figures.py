@@ -1,5 +1,7 @@
 """The bench's figures, in the style of the report: profiles as bars, and speed against the number of cores."""
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -60,7 +62,7 @@ def scaling_curves(counts):
     axes = figure.subplots()
     cores = [count.cores for count in next(iter(counts.values()))]
     axes.plot(cores, cores, color=FAINT, linewidth=1.5, label="as many times as cores")
-    for (name, column), colour in zip(counts.items(), LINES, strict=False):
+    for (name, column), colour in zip(counts.items(), itertools.cycle(LINES), strict=False):
         axes.plot(cores, [count.speed for count in column], "o-", color=colour, linewidth=2, label=name)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)

@@ -95,7 +95,7 @@ class Config:
         Calibrates the mask's threshold: the share of the pixels of held-out good images that may be suspected. See
         `posterior.mask.mask_threshold`.
     mask_threshold : float or None
-        A fixed threshold of the mask, in values of the anomaly map. None calibrates it.
+        A fixed threshold of the mask, in values of the paper's anomaly map, or with `tails` in nats. None calibrates it.
     mask_lambda : float
         Under the released rules, where the mask's threshold lies between the least (0) and the largest (1) map value of the test set.
     features : str
@@ -106,8 +106,8 @@ class Config:
     feature_layers : str
         The extractor's layers, commas between; "" for the usual ones.
     feature_size : int or None
-        Side, in pixels, to which images are enlarged before the extractor sees them. None leaves them as they are: the usual layers of
-        64 x 64 pixels have 8 x 8 and 4 x 4. Twice the side takes four times the time of the features.
+        Side, in pixels, to which images are enlarged before the extractor sees them. None leaves them as they are: from 64 x 64 pixels
+        the usual layers make grids of 8 x 8 and 4 x 4 places. Twice the side takes four times the time of the features.
     feature_timestep : int
         The timestep at which the noise predictor's own features are taken.
     pixel_weight : float

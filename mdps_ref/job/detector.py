@@ -85,6 +85,9 @@ class Detector:
     features: Callable | None = None
     white: int | None = None
 
+    def __post_init__(self):
+        _check_own_features(self.features, self.config)
+
     @classmethod
     def calibrated(cls, weights, good_images, config, features=None):
         """Make a Detector whose thresholds are set by good images that did not train the network.
@@ -101,8 +104,7 @@ class Detector:
             As `calibrate`.
         """
         good_images = check_images(good_images, config.image_size)
-        if features and config.tails:
-            raise InputError("the config has tails, which belong to the features that it names; give features of your own without tails")
+        _check_own_features(features, config)
         model = make_model(weights, config, features)
         mask_threshold, scores = calibrate(model, good_images, config)
         return cls(weights, config, mask_threshold, threshold_at_rate(scores, config.false_positive_rate), features)
@@ -215,6 +217,12 @@ class Detector:
             file = file_of_weights(config.extractor, config.feature_weights)
             raise InputError(f"{file}: other weights than {path} was calibrated with; give the same ones to --feature-weights")
         return cls({name: to_device(array, xp) for name, array in groups["ema"].items()}, config, **thresholds)
+
+
+def _check_own_features(features, config):
+    """Raises: InputError if a config has tails, which were measured on the features that it names, and other features are given."""
+    if features and config.tails:
+        raise InputError("the config has tails, which belong to the features that it names; give features of your own without tails")
 
 
 def detector_file(path):

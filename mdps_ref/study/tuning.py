@@ -89,11 +89,11 @@ def tune(model, weights, config, images, **more):
     """
     if config.features == AUTO and not found_networks():
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
-    told = dataclasses.replace(config, samples=1)
-    start, trials = dataclasses.replace(told, features=OWN if config.features == AUTO else config.features), []
+    given = told = dataclasses.replace(config, samples=1)
+    start, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
     experiment = functools.partial(Experiment, model, make_extractors(_with_features(start), model, weights), **more)
     if not config.tune and not found_networks():
-        return _changes(told, _with_tails(start, experiment(images[:MOST_IMAGES]))), []
+        return _changes(given, _with_tails(start, experiment(images[:MOST_IMAGES]))), []
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(experiment, images[:count], config.seed) for count in counts]
     if not config.tune:
@@ -107,7 +107,7 @@ def tune(model, weights, config, images, **more):
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
     if start.tails:  # start and guidance may have changed since they were measured
         start = _with_tails(start, rungs[-1].experiment, counts[-1])
-    return _changes(dataclasses.replace(config, samples=1), start), trials
+    return _changes(given, start), trials
 
 
 class _Rung:

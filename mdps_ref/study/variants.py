@@ -87,7 +87,7 @@ def _with_features(name, config):
         FEATURES,
         f"Features {name}",
         {} if own else {"features": name} | plain,
-        tails=not own and config.takes_tails and ("+" in name or bool(config.tails)),
+        tails=not own and bool(config.tails),
     )
 
 

@@ -219,3 +219,5 @@ def test_features_of_your_own_have_no_tails_of_other_features(some_images, quick
     config = quick_config(tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
     with fails_with("tails", "features of your own"):
         Detector.calibrated(init_unet(config.unet()), some_images(3), config, features=lambda images: [images])
+    with fails_with("tails", "features of your own"):
+        Detector(init_unet(config.unet()), config, 0.1, 0.2, features=lambda images: [images])
