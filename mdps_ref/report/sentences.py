@@ -43,11 +43,16 @@ def leak_note(config):
 def how_it_looks(result):
     """Introduce the cards."""
     shown = len(result.shown)
+    unit = (
+        "They are surprisals in nats: a difference that one good pixel in 100 exceeds counts 4.6, and one in 1,000 counts 6.9. "
+        if result.config.tails
+        else ""
+    )
     return (
         f"{shown} of {len(result.names)} test images, chosen by file name alone: the first good ones, and the first ones of each kind of "
         "defect. Left the image, right its anomaly map; the outline is the true defect. All maps of this page share one colour scale, from "
-        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. So the maps of good images should stay "
-        "dark."
+        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. {unit}So the maps of good images should "
+        "stay dark."
     )
 
 

@@ -310,3 +310,9 @@ def test_all_zero_maps_and_loaded_weights(tmp_path, fake_result):
     before_settings = written(tmp_path, dataclasses.replace(result, log=np.zeros((0, 2)))).partition("<h2>Settings")[0]
     assert not (tmp_path / "figures" / "loss.png").exists()
     assert "there.npz" in before_settings
+
+
+def test_the_unit_of_maps_is_told_where_they_are_surprisals(fake_result):
+    tails = ";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"])
+    assert "nats" in without_settings(fake_result(features="unet", tails=tails))
+    assert "nats" not in without_settings(fake_result(features="unet"))
