@@ -13,7 +13,7 @@ from mdps_ref.job.progress import progress
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import even_shares
 from mdps_ref.posterior.sampler import prior_denoiser
-from mdps_ref.scoring.difference import absolute_difference, difference_map
+from mdps_ref.scoring.difference import DISTANCES, absolute_difference, difference_map
 from mdps_ref.scoring.image_score import IMAGE_SCORES, mean_and_spread, pooled_mean_and_spread
 
 CHAINS_AT_ONCE = 16  # image-sample pairs in one pass of the network: enough to keep its products large
@@ -45,7 +45,7 @@ def one_after_another(model, batches, config, chain_name, work=None):
         yield (work or batch_maps)(model, images, config, chain_name, mask)
 
 
-def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, make_maps=one_after_another):
+def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, make_maps=one_after_another, finish=None):
     """Run n chains an image and keep their maps, with a progress bar. Images that an earlier process finished are left out.
 
     Parameters
@@ -56,6 +56,8 @@ def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, m
         Chooses start and strength, and names the random streams.
     mask_of : callable, optional
         mask_of(part) -> the mask of the images in a slice, (n, H, W, 1), 1 = suspected.
+    finish : callable, optional
+        finish(part, maps) -> the Maps that are kept of the images in a slice, such as `with_guided` makes.
 
     Returns
     -------
@@ -73,10 +75,31 @@ def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, m
     made = make_maps(model, batches, config, chain_name)
     with progress(len(images), "image", f"{chain_name} chain", done) as shown:
         for part, maps in zip(parts, made, strict=True):
-            kept.add(maps)
+            kept.add(finish(part, maps) if finish else maps)
             shown.update(part.stop - part.start)
             stop_if_asked()
     return kept
+
+
+def with_guided(maps, guided, config):
+    """Add the guided chain's anomaly map, weighted, to that of MDPS.
+
+    Parameters
+    ----------
+    maps : Maps
+        Of MDPS.
+    guided : array, (N, H, W)
+        The anomaly maps of the guided chain.
+    config : Config
+        Has the weight, and chooses the image score.
+
+    Returns
+    -------
+    Maps
+        The spread stays that of the samples of MDPS.
+    """
+    anomaly = maps.anomaly + config.guided_weight * guided
+    return dataclasses.replace(maps, anomaly=anomaly, score=IMAGE_SCORES[config.image_score](anomaly))
 
 
 def batch_maps(model, images, config, chain_name, mask=None):
@@ -229,6 +252,7 @@ def _compared(model, images, config, chain_name, mask, numbers):
 def comparison(config):
     """Return how samples are compared with their images: the settings of `difference_map`, as a dictionary."""
     return {
+        "distance": DISTANCES[config.feature_distance],
         "pixel_weight": config.pixel_weight,
         "sigma": config.blur * config.image_size,
         "fuse": config.resolved_rules.fuse,

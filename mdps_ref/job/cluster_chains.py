@@ -9,7 +9,7 @@ from mdps_ref.job.cluster import Session, Work
 from mdps_ref.job.detect import make_model
 
 
-def chains_on_cluster(client, work, weights, config, extractor=None, threads=1, backend="auto"):
+def chains_on_cluster(client, work, weights, config, extractor=None, whitening=(), threads=1, backend="auto"):
     """Return what takes the place of `chains.one_after_another`, such as the `make_maps` of `detect.detect`, and works on a cluster.
 
     The bytes are those of one process with one thread, whatever the number of workers, their order, and deaths among them.
@@ -19,7 +19,7 @@ def chains_on_cluster(client, work, weights, config, extractor=None, threads=1, 
     client : distributed.Client
     work : callable
         What is done with a batch: `chains.batch_maps`, or `chains.draw_samples`.
-    weights, config, extractor
+    weights, config, extractor, whitening
         As for `detect.make_model`. Each worker makes the Model by itself.
     threads, backend
         See `cluster.Work`.
@@ -29,7 +29,7 @@ def chains_on_cluster(client, work, weights, config, extractor=None, threads=1, 
     InputError
         Later, from what is returned: if the workers of a batch are killed again and again.
     """
-    session = Session(client, Work(functools.partial(_model, config, extractor), weights, threads, backend))
+    session = Session(client, Work(functools.partial(_model, config, extractor, whitening), weights, threads, backend))
 
     def one_after_another(model, batches, config, chain_name):
         for _, task in session.in_order(batches, lambda batch: session.submit(_done, work, config, chain_name, *batch)):
@@ -44,9 +44,9 @@ def chains_on_cluster(client, work, weights, config, extractor=None, threads=1, 
     return one_after_another
 
 
-def _model(config, extractor, weights, xp):
+def _model(config, extractor, whitening, weights, xp):
     """In a worker: the Model."""
-    return make_model(weights, config, extractor)
+    return make_model(weights, config, extractor, whitening)
 
 
 def _done(model, work, config, chain_name, images, mask):

@@ -110,12 +110,18 @@ class Config:
         the usual layers make grids of 8 x 8 and 4 x 4 places. Twice the side takes four times the time of the features.
     feature_timestep : int
         The timestep at which the noise predictor's own features are taken.
+    feature_distance : {"cosine", "mahalanobis"}
+        The paper's distance of two feature vectors, E16; or that of the whitened ones. A run fits the whitening to good images that
+        trained the network and to their reconstructions, see `scoring.whitening`.
     pixel_weight : float
         Weight of the pixel map against the feature map.
     tails : str
         How large the distances of each layer, and then the pixel map, get on good images: numbers from `scoring.difference.tail_of`, commas
         between, and semicolons between the maps. With them each map becomes its `surprisal` before they are added. "": the maximum of the
         pixel map is brought to that of the feature map, image by image, see `scoring.difference.fuse`.
+    guided_weight : float
+        Weight of the guided chain's anomaly map, which is added to that of MDPS. 0: the paper's map. With 1 a defect that the mask misses
+        still shows.
     blur : float
         Sigma of the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256 pixels).
     image_score : str
@@ -173,8 +179,10 @@ class Config:
     feature_layers: str = ""
     feature_size: int | None = None
     feature_timestep: int = 5
+    feature_distance: str = "cosine"
     pixel_weight: float = 0.5
     tails: str = ""
+    guided_weight: float = 0.0
     blur: float = 1 / 64
     image_score: str = "top_mean"
     false_positive_rate: float = 0.05
@@ -226,6 +234,10 @@ class Config:
                 "or an image_size of at least 23"
             )
         self.tail_numbers()
+        if self.guided_weight and not self.masked:
+            raise InputError(
+                f"guided_weight is {self.guided_weight}, but without a mask there is one chain only; leave it out, or set masked"
+            )
 
     @property
     def takes_tails(self):
@@ -243,6 +255,12 @@ class Config:
         """Whether the noise predictor's own features are compared."""
         return self.features == AUTO or self.features.split("+")[0] == OWN
 
+    @property
+    def layers(self):
+        """The number of layers of features that are compared."""
+        layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
+        return len(layers) + self.compares_own
+
     def tail_numbers(self):
         """Return `tails` as a list of tuples, one for each layer and one for the pixels; None for "".
 
@@ -259,8 +277,7 @@ class Config:
                 f"image_score other than 'softmax_top_500', but features is {self.features!r}, rules {self.rules!r} and image_score "
                 f"{self.image_score!r}; leave tails out"
             )
-        layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
-        count, tails = len(layers) + self.compares_own + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
+        count, tails = self.layers + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
         if len(tails) != count or any(len(tail) != len(TAIL_SHARES) + 1 or sorted(set(tail[:-1])) != [*tail[:-1]] for tail in tails):
             raise InputError(
                 f"tails is {shown(self.tails, 40)!r}; write, for each layer and for the pixels, {count} in all, {len(TAIL_SHARES)} "

@@ -6,13 +6,14 @@ from typing import Any
 
 from mdps_ref.backend import array_module
 from mdps_ref.errors import InputError
-from mdps_ref.job.chains import one_after_another, run_chains
+from mdps_ref.job.chains import one_after_another, run_chains, with_guided
 from mdps_ref.job.images import check_images
 from mdps_ref.job.maps import AnomalyMaps, InMemory
 from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import unet
 from mdps_ref.posterior.mask import mask_threshold, suspected
 from mdps_ref.scoring.features import joined, make_features, unet_features
+from mdps_ref.scoring.whitening import whitened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def make_extractor(config, xp):
     return make_features(config.extractor, config.feature_weights, config.feature_layers, xp, config.feature_size)
 
 
-def make_model(weights, config, extractor=None):
+def make_model(weights, config, extractor=None, whitening=()):
     """Make the Model of these weights.
 
     Parameters
@@ -71,10 +72,14 @@ def make_model(weights, config, extractor=None):
     extractor : callable, optional
         features(images) -> list of arrays (N, h, w, C), instead of the ImageNet network that `config` names, or of the noise predictor's
         own.
+    whitening : sequence of arrays, (C, C)
+        From `fit_whitening`; one for each layer of the features, where their distance is Mahalanobis's.
     """
     network, xp = config.unet(), array_module(*weights.values())
     own, other = unet_features(weights, network, config.feature_timestep), extractor or make_extractor(config, xp)
     features = joined(own, other) if other and config.features.startswith("unet+") else other or own
+    if config.feature_distance == "mahalanobis":
+        features = whitened(features, whitening, xp)
     return Model(lambda x_t, t: unet(weights, x_t, t, network), features, xp)
 
 
@@ -193,5 +198,6 @@ def guided_and_mdps(model, images, config, threshold_of, keep=InMemory, make_map
         return mdps, mdps, None
     guided = run_chains(model, images, config, "guided", keep=keep, make_maps=make_maps)
     threshold = threshold_of(guided)
-    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep, make_maps)
+    finish = (lambda part, maps: with_guided(maps, guided.anomaly(part), config)) if config.guided_weight else None
+    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep, make_maps, finish)
     return guided, mdps, threshold

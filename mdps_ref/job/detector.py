@@ -17,6 +17,7 @@ from mdps_ref.job.detect import calibrate, guided_and_mdps, make_model
 from mdps_ref.job.images import check_images
 from mdps_ref.job.maps import score_range
 from mdps_ref.job.weights import check_fits
+from mdps_ref.job.whitening import as_group, of_group
 from mdps_ref.kernels import fast
 from mdps_ref.scoring.features import file_of_weights
 from mdps_ref.scoring.metrics import exceeds, threshold_at_rate
@@ -70,6 +71,8 @@ class Detector:
         Your own extractor, features(images) -> list of arrays (N, h, w, C), instead of the one that `config` names.
     white : int, optional
         The value of white in 16-bit files that do not tell it, see `data.images.load_image`.
+    whitening : tuple of arrays, (C, C)
+        Of each layer of the features, where their distance is Mahalanobis's; see `scoring.whitening`.
 
     Examples
     --------
@@ -84,6 +87,7 @@ class Detector:
     decision_threshold: float
     features: Callable | None = None
     white: int | None = None
+    whitening: tuple = ()
 
     def __post_init__(self):
         _check_own_features(self.features, self.config)
@@ -112,7 +116,7 @@ class Detector:
     @functools.cached_property
     def model(self):
         """The Model of the weights."""
-        return make_model(self.weights, self.config, self.features)
+        return make_model(self.weights, self.config, self.features, self.whitening)
 
     def score(self, images):
         """Score images.
@@ -174,7 +178,8 @@ class Detector:
             "extractor": _extractor_digest(config),
             "versions": {name: importlib.metadata.version(name) for name in ("mdps_ref", "numpy")},
         }
-        save_checkpoint(path, {"ema": {name: to_host(array) for name, array in self.weights.items()}}, about)
+        weights = {"ema": {name: to_host(array) for name, array in self.weights.items()}}
+        save_checkpoint(path, weights | as_group(self.whitening), about)
 
     @classmethod
     def load(cls, path, xp=np, feature_weights=""):
@@ -216,13 +221,23 @@ class Detector:
         if _extractor_digest(config) != about.get("extractor"):
             file = file_of_weights(config.extractor, config.feature_weights)
             raise InputError(f"{file}: other weights than {path} was calibrated with; give the same ones to --feature-weights")
-        return cls({name: to_device(array, xp) for name, array in groups["ema"].items()}, config, **thresholds)
+        weights = {name: to_device(array, xp) for name, array in groups["ema"].items()}
+        return cls(weights, config, **thresholds, whitening=_checked_whitening(path, of_group(groups), config))
 
 
 def _check_own_features(features, config):
     """Raises: InputError if a config has tails, which were measured on the features that it names, and other features are given."""
     if features and config.tails:
         raise InputError("the config has tails, which belong to the features that it names; give features of your own without tails")
+
+
+def _checked_whitening(path, whitening, config):
+    """Return the whitening; raise InputError if it is not one square matrix of finite numbers for each layer, or does not belong there."""
+    wanted = config.layers if config.feature_distance == "mahalanobis" else 0
+    square = all(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and np.isfinite(matrix).all() for matrix in whitening)
+    if len(whitening) != wanted or not square:
+        raise InputError(f"{path}: its whitening does not fit its features; make the detector again with its run")
+    return whitening
 
 
 def detector_file(path):

@@ -24,6 +24,7 @@ from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_co
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.training_check import check_training, warning
 from mdps_ref.job.weights import load_weights
+from mdps_ref.job.whitening import whitening_of_run
 from mdps_ref.scoring.metrics import exceeds
 
 TUNING = "tuning.json"
@@ -43,8 +44,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
     resume : bool
         Go on from the checkpoint in `folder`, if it has one.
     tune : callable, optional
-        tune(model, weights, config, good images) -> settings, trials, such as `study.tuning.tune`; where `config` asks for it, by
-        `tune` or features "auto".
+        tune(model, weights, config, held-out good images, other good images) -> settings, trials, such as `study.tuning.tune`; where
+        `config` asks for it, by `tune` or features "auto".
     begun : callable
         begun() is called once all images are read, so that the folder stays.
     cluster : callable, optional
@@ -76,15 +77,20 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         with stage("tuning", seconds):
             if cluster:
                 tune = functools.partial(tune, draw_batches=cluster(draw_samples, weights, config))
-            config, trials = tuned(tune, model, weights, config, images.held_out, folder)
+            config, trials = tuned(tune, model, weights, config, images, folder)
         model = make_model(weights, config)
+    whitening = ()
+    if config.feature_distance == "mahalanobis":
+        with stage("whitening", seconds):
+            whitening = _fitted_whitening(weights, config, images, folder, cluster)
+        model = make_model(weights, config, whitening=whitening)
     with stage("training check", seconds):
         training = check_training(model, config, images.train, images.held_out)
     warned = warning(training, config, folder)
     if warned:
         say(f"warning: {warned}")
     shown = choose_images(images.defects)
-    make_maps = cluster(batch_maps, weights, config) if cluster else one_after_another
+    make_maps = cluster(batch_maps, weights, config, whitening=whitening) if cluster else one_after_another
     detection, held_out_scores = calibrate_and_detect(model, images, config, folder, shown, seconds, make_maps)
     with stage("evaluation", seconds):
         chains = {name: chain_result(getattr(detection, name), images.truths) for name in ("mdps", "guided", "reconstruction")}
@@ -96,7 +102,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         write_json(folder / "metrics.json", metrics | {"set_aside": images.findings.as_dict()})
         write_scores(folder / "scores.csv", images.items, chains["mdps"].score, threshold)
         write_maps(folder / "maps" / config.category, images, detection.mdps, config)
-        detector = Detector(weights, config, detection.mask_threshold, threshold, white=images.white)
+        detector = Detector(weights, config, detection.mask_threshold, threshold, white=images.white, whitening=whitening)
         detector.save(folder / "detector.npz", {"category": config.category, "good images": len(images.held_out)})
     return Result(
         config=config,
@@ -132,7 +138,7 @@ def trained_weights(config, images, folder, xp, resume):
     return state.ema, np.array(state.log).reshape(-1, 2)
 
 
-def tuned(tune, model, weights, config, good_images, folder):
+def tuned(tune, model, weights, config, images, folder):
     """Choose settings; write tuning.json, and config.json with the chosen ones. A resumed run takes its choice from tuning.json.
 
     Returns
@@ -145,7 +151,7 @@ def tuned(tune, model, weights, config, good_images, folder):
     path, steps = folder / TUNING, None if config.weights else config.train_steps
     chosen = read_json(path) if path.exists() else None
     if chosen is None or chosen["train_steps"] != steps:
-        settings, trials = tune(model, weights, config, good_images)
+        settings, trials = tune(model, weights, config, images.held_out, images.train)
         chosen = {"train_steps": steps, "settings": settings, "trials": [dataclasses.asdict(trial) for trial in trials]}
         write_json(path, chosen)
     config = dataclasses.replace(config, **chosen["settings"])
@@ -153,13 +159,24 @@ def tuned(tune, model, weights, config, good_images, folder):
     return config, chosen["trials"]
 
 
+def _fitted_whitening(weights, config, images, folder, cluster):
+    """The whitening of the features, fitted once, and kept while the run is under way."""
+    model = make_model(weights, dataclasses.replace(config, feature_distance="cosine"))
+    draw = cluster(draw_samples, weights, config) if cluster else functools.partial(one_after_another, work=draw_samples)
+    return whitening_of_run(model, images.train, config, _work_of(folder, config) / "whitening.npz", draw)
+
+
+def _work_of(folder, config):
+    """Where a run keeps what it needs while it is under way, apart for each number of training steps."""
+    return folder / WORK / f"step_{'loaded' if config.weights else config.train_steps}"
+
+
 def calibrate_and_detect(model, images, config, folder, shown, seconds, make_maps=one_after_another):
     """Return the Detection of the test images and the scores of the held-out ones.
 
     Calibration goes first, except where the test images set the mask's threshold.
     """
-    steps = "loaded" if config.weights else config.train_steps
-    records = functools.partial(_records, folder / WORK / f"step_{steps}", config, images)
+    records = functools.partial(_records, _work_of(folder, config), config, images)
 
     def calibrated(threshold=None):
         with stage("calibration", seconds):

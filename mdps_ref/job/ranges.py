@@ -9,6 +9,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.nn.unet import NETWORKS
 from mdps_ref.posterior.guidance import GUIDES
 from mdps_ref.released.rules import SIDES
+from mdps_ref.scoring.difference import DISTANCES
 from mdps_ref.scoring.features import EXTRACTORS
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 
@@ -18,6 +19,7 @@ CHOICES = {
     "rules": SIDES,
     "guidance": tuple(GUIDES),
     "features": ("auto", "unet", *EXTRACTORS, *(f"unet+{name}" for name in EXTRACTORS)),
+    "feature_distance": tuple(DISTANCES),
     "image_score": tuple(IMAGE_SCORES),
 }
 RANGES = {
@@ -47,6 +49,7 @@ RANGES = {
     "pixel_weight": (0.0, 1000.0),
     "feature_size": (8, 1024),
     "feature_timestep": (0, 999),
+    "guided_weight": (0.0, 1000.0),
     "blur": (0.0, 0.25),
     "false_positive_rate": (0.0, 1.0),
 }

@@ -51,8 +51,8 @@ def how_it_looks(result):
     return (
         f"{shown} of {len(result.names)} test images, chosen by file name alone: the first good ones, and the first ones of each kind of "
         "defect. Left the image, right its anomaly map; the outline is the true defect. All maps of this page share one colour scale, from "
-        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. {unit}So the maps of good images should "
-        "stay dark."
+        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. {unit}So the maps of good images "
+        "should stay dark."
     )
 
 

@@ -51,27 +51,68 @@ def pixel_map(x_0, y):
     return absolute_difference(x_0 / (2 * deviation), y / (2 * deviation))
 
 
-def layer_distances(features_x, features_y, size):
-    """How far the features of two images point apart, layer by layer.
+def cosine_similarity(a, b):
+    """Cosine of the angle between two feature vectors, pixel by pixel; 1 if they are equal.
+
+    Parameters
+    ----------
+    a, b : array, (N, h, w, C)
+
+    Returns
+    -------
+    array, (N, h, w), float64
+        Summed in float64: 1 minus a cosine near 1 would keep few of float32's digits.
+    """
+    xp = array_module(a, b)
+    dot, length_a, length_b = ((p * q).sum(axis=-1, dtype=np.float64) for p, q in ((a, b), (a, a), (b, b)))
+    same = (a == b).all(axis=-1)
+    return xp.where(same, 1.0, dot / xp.maximum(xp.sqrt(length_a * length_b), 1e-12))
+
+
+def cosine_distance(a, b):
+    """1 minus the cosine of the angle between two feature vectors, pixel by pixel: 0 to 2.  Shapes: (N, h, w, C) -> (N, h, w)."""
+    return 1 - cosine_similarity(a, b)
+
+
+def squared_distance(a, b):
+    """Mean over channels of (a - b)^2, pixel by pixel.  Shapes: (N, h, w, C) -> (N, h, w).
+
+    Of whitened features, see `scoring.whitening`, it is the squared Mahalanobis distance over C: about 1 on good images.
+    """
+    return ((a - b) ** 2).mean(axis=-1)
+
+
+DISTANCES = {"cosine": cosine_distance, "mahalanobis": squared_distance}
+
+
+def layer_distances(features_x, features_y, size, distance=cosine_distance):
+    """How far the features of two images are apart, layer by layer.
 
     Parameters
     ----------
     features_x, features_y : list of arrays, (N, h, w, C), one a layer
     size : (int, int)
         (H, W) of the image.
+    distance : callable
+        distance(a, b) -> array (N, h, w) of two layers, one of DISTANCES.
 
     Returns
     -------
     list of arrays, (N, H, W)
-        1 - cos, 0 to 2, of the features pooled 3 x 3, enlarged to the image bilinearly.
+        The distances of the features pooled 3 x 3, enlarged to the image bilinearly.
     """
     distances = []
     for a, b in zip(features_x, features_y, strict=True):
-        h, w = a.shape[1:3]
-        a, b = (along_both_axes(f, mean3_matrix(h), mean3_matrix(w)) for f in (a, b))
-        distance = (1 - cosine_similarity(a, b)).astype(a.dtype)[..., None]
-        distances.append(along_both_axes(distance, bilinear_matrix(h, size[0]), bilinear_matrix(w, size[1]))[..., 0])
+        found = distance(pooled(a), pooled(b)).astype(a.dtype)
+        h, w = found.shape[1:]
+        distances.append(along_both_axes(found[..., None], bilinear_matrix(h, size[0]), bilinear_matrix(w, size[1]))[..., 0])
     return distances
+
+
+def pooled(features):
+    """Mean of each pixel and its neighbours, 3 x 3; fewer at the border.  Shape: (N, h, w, C)."""
+    h, w = features.shape[1:3]
+    return along_both_axes(features, mean3_matrix(h), mean3_matrix(w))
 
 
 def feature_map(features_x, features_y, size):
@@ -96,24 +137,6 @@ def feature_map(features_x, features_y, size):
     The authors' code calls it LPIPS.
     """
     return sum(layer_distances(features_x, features_y, size))
-
-
-def cosine_similarity(a, b):
-    """Cosine of the angle between two feature vectors, pixel by pixel; 1 if they are equal.
-
-    Parameters
-    ----------
-    a, b : array, (N, h, w, C)
-
-    Returns
-    -------
-    array, (N, h, w), float64
-        Summed in float64: 1 minus a cosine near 1 would keep few of float32's digits.
-    """
-    xp = array_module(a, b)
-    dot, length_a, length_b = ((p * q).sum(axis=-1, dtype=np.float64) for p, q in ((a, b), (a, a), (b, b)))
-    same = (a == b).all(axis=-1)
-    return xp.where(same, 1.0, dot / xp.maximum(xp.sqrt(length_a * length_b), 1e-12))
 
 
 def fuse(pixels, features, pixel_weight):
@@ -244,7 +267,7 @@ def anomaly_map(pixels, layers, *, pixel_weight, sigma, fuse=fuse, tails=None):
     return sum(of_layers) / len(of_layers) + pixel_weight * of_pixels
 
 
-def difference_map(x_0, y, features, **settings):
+def difference_map(x_0, y, features, *, distance=cosine_distance, **settings):
     """Anomaly map of one posterior sample an image.
 
     Parameters
@@ -253,6 +276,8 @@ def difference_map(x_0, y, features, **settings):
         The samples and the test images, in [-1, 1].
     features : callable
         features(images) -> list of arrays, (N, h, w, C), one a layer.
+    distance : callable
+        Of the features, one of DISTANCES.
     **settings
         pixel_weight, sigma, fuse and tails, see `anomaly_map`.
 
@@ -260,4 +285,4 @@ def difference_map(x_0, y, features, **settings):
     -------
     array, (N, H, W)
     """
-    return anomaly_map(pixel_map(x_0, y), layer_distances(features(x_0), features(y), y.shape[1:3]), **settings)
+    return anomaly_map(pixel_map(x_0, y), layer_distances(features(x_0), features(y), y.shape[1:3], distance), **settings)

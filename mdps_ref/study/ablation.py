@@ -11,6 +11,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.evaluate import RESAMPLES, contrast_of
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import say, stage
+from mdps_ref.job.whitening import fitted_images
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import even_shares
 from mdps_ref.posterior.mask import mask_threshold
@@ -18,7 +19,7 @@ from mdps_ref.scoring.difference import absolute_difference
 from mdps_ref.scoring.features import joined
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import Interval, interval, paired_difference, resampled, tally
-from mdps_ref.study.experiment import Experiment, NotFinite, feature_keys, make_extractors, tails_of_good
+from mdps_ref.study.experiment import Experiment, NotFinite, Whitenings, feature_keys, make_extractors, tails_of_good
 from mdps_ref.study.variants import MDPS, Baseline
 
 COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")
@@ -142,7 +143,10 @@ class _Bench:
         model, self._config, self._model = detector.model, configs[MDPS], detector.model
         self._extractors = make_extractors(configs.values(), model, detector.weights)
         self._images, self._train, self._side = images.test[chosen], images.train, images.side
-        self._test, self._held_out = (Experiment(model, self._extractors, some) for some in (self._images, images.held_out[:]))
+        whitenings = Whitenings(model, self._extractors, fitted_images(images.train))
+        self._test, self._held_out = (
+            Experiment(model, self._extractors, some, whitenings=whitenings) for some in (self._images, images.held_out[:])
+        )
         self._labels = np.array([images.items[i].is_anomalous for i in chosen])
         self._truths = [images.truths[i] for i in chosen]
         self._counts = resampled(len(chosen), RESAMPLES, seed=self._config.seed, strata=self._labels)

@@ -12,10 +12,12 @@ from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw
 from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import interruptible
 from mdps_ref.job.progress import progress
+from mdps_ref.job.whitening import fit_whitening, fitted_chain
 from mdps_ref.posterior.mask import suspected
-from mdps_ref.scoring.difference import anomaly_map, layer_distances, pixel_map, smooth, tail_of
+from mdps_ref.scoring.difference import DISTANCES, anomaly_map, layer_distances, pixel_map, smooth, tail_of
 from mdps_ref.scoring.features import unet_features
 from mdps_ref.scoring.image_score import mean_and_spread
+from mdps_ref.scoring.whitening import whitened
 
 # Where other features than a run's own are compared, what belongs to the run's own is left out.
 PLAIN_FEATURES = {"feature_weights": "", "feature_layers": "", "feature_size": None, "tails": ""}
@@ -39,6 +41,8 @@ class Experiment:
     draw_batches : callable, optional
         Where they are not drawn in this process: draw_batches(model, batches, config, chain_name) yields the samples of each batch, as
         `chains.draw_samples` draws them.
+    whitenings : Whitenings, optional
+        For Configs whose features have Mahalanobis's distance.
 
     Attributes
     ----------
@@ -46,9 +50,9 @@ class Experiment:
         The keys of the samples and distances that were asked for since `begin`.
     """
 
-    def __init__(self, model, extractors, images, draw_batches=None):
+    def __init__(self, model, extractors, images, draw_batches=None, whitenings=None):
         self._model, self._extractors, self._images = model, extractors, np.asarray(images)
-        self._draw_batches = draw_batches
+        self._draw_batches, self._whitenings = draw_batches, whitenings
         self._kept, self._seconds, self.used = {}, {}, set()
 
     def begin(self, kept=()):
@@ -87,6 +91,7 @@ class Experiment:
             fuse(pixels, features, pixel_weight) -> maps, instead of that of the rules or the tails.
         """
         settings, pixels = comparison(config), self.pixels(config, chain_name, mask)
+        del settings["distance"]  # the layers have it
         settings |= {"fuse": fuse, "tails": None} if fuse else {}
         layers = self.distances(config, chain_name, mask)
         maps = np.empty_like(pixels)
@@ -112,8 +117,12 @@ class Experiment:
         fuse : callable, optional
             As for `anomaly`.
         """
-        mask = suspected(self.anomaly(config, "guided", fuse=fuse)[0], threshold) if config.masked else None
-        return self.anomaly(config, "mdps", mask, fuse)[0], mask
+        if not config.masked:
+            return self.anomaly(config, "mdps", fuse=fuse)[0], None
+        guided = self.anomaly(config, "guided", fuse=fuse)[0]
+        mask = suspected(guided, threshold)
+        maps = self.anomaly(config, "mdps", mask, fuse)[0]
+        return (maps + config.guided_weight * guided if config.guided_weight else maps), mask
 
     def _once(self, key, make):
         if key not in self._kept:
@@ -144,13 +153,15 @@ class Experiment:
     def _distances(self, name, config, chain_name, mask):
         """The distances of one extractor's layers, (layers, N, n, H, W)."""
         features, size, xp = self._extractors[name], self._images.shape[1:3], self._model.xp
-        samples = self.samples(config, chain_name, mask)
+        samples, distance = self.samples(config, chain_name, mask), DISTANCES[config.feature_distance]
+        if config.feature_distance == "mahalanobis":
+            features = whitened(features, self._whitenings.of(name, config), xp)
 
         def comparison_with(y):
             of_y = features(to_device(y, xp))
-            return lambda x_0: np.stack([to_host(layer) for layer in layer_distances(features(to_device(x_0, xp)), of_y, size)])
+            return lambda x_0: np.stack([to_host(layer) for layer in layer_distances(features(to_device(x_0, xp)), of_y, size, distance)])
 
-        key = (name, *_chain_key(config, chain_name, mask))
+        key = (name, config.feature_distance, *_whitening_key(config), *_chain_key(config, chain_name, mask))
         return self._once(key, lambda: self._of_samples(comparison_with, samples, axis=1))
 
     def _of_samples(self, comparison_with, samples, axis=0):
@@ -161,6 +172,35 @@ class Experiment:
             compare = comparison_with(self._images[some])
             parts.append(np.stack([compare(x_0) for x_0 in samples[some].swapaxes(0, 1)], axis=axis + 1))
         return np.concatenate(parts, axis=axis)
+
+
+class Whitenings:
+    """The whitening of each extractor under each Config, fitted when it is first asked for.
+
+    Parameters
+    ----------
+    model, extractors, draw_batches
+        As for Experiment.
+    images : array, (M, H, W, 3)
+        To fit to, from `fitted_images`.
+    """
+
+    def __init__(self, model, extractors, images, draw_batches=None):
+        self._model, self._extractors, self._images = model, extractors, images
+        self._experiment, self._fitted = Experiment(model, {}, images, draw_batches), {}
+
+    def of(self, name, config):
+        """Return the matrices of the layers of the extractor with this key."""
+        key = (name, *_whitening_key(config))
+        if key not in self._fitted:
+            samples = self._experiment.samples(*fitted_chain(config))
+            self._fitted[key] = fit_whitening(self._extractors[name], self._images, samples, self._model.xp)
+        return self._fitted[key]
+
+
+def _whitening_key(config):
+    """What the whitening of an extractor depends on."""
+    return _chain_key(*fitted_chain(config), None) if config.feature_distance == "mahalanobis" else ()
 
 
 def _pixel_comparison(y):

@@ -22,11 +22,13 @@ from mdps_ref.data.planted import plant_in_all
 from mdps_ref.errors import shown
 from mdps_ref.job.config import AUTO, OWN
 from mdps_ref.job.progress import say
+from mdps_ref.job.whitening import fitted_images
 from mdps_ref.posterior.mask import mask_threshold
+from mdps_ref.scoring.difference import DISTANCES
 from mdps_ref.scoring.features import EXTRACTORS, found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
-from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, make_extractors, tails_of_good
+from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, Whitenings, make_extractors, tails_of_good
 
 MOST_IMAGES = 32  # good images that get a planted twin
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
@@ -63,7 +65,7 @@ class Trial:
     high: float
 
 
-def tune(model, weights, config, images, **more):
+def tune(model, weights, config, images, train_images, **more):
     """Choose settings on held-out good images.
 
     Parameters
@@ -78,6 +80,8 @@ def tune(model, weights, config, images, **more):
         a given mask threshold allow it.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
+    train_images : array, (N, H, W, 3), or StoredImages
+        Good images that trained it; the whitening of features is fitted to some of them.
     **more
         For the Experiment, such as `draw_batches`.
 
@@ -91,14 +95,16 @@ def tune(model, weights, config, images, **more):
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
     given = told = dataclasses.replace(config, samples=1)
     start, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
-    experiment = functools.partial(Experiment, model, make_extractors(_with_features(start), model, weights), **more)
+    extractors = make_extractors(_with_features(start), model, weights)
+    whitenings = Whitenings(model, extractors, fitted_images(train_images), **more)
+    experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
     if not config.tune and not found_networks():
         return _changes(given, _with_tails(start, experiment(images[:MOST_IMAGES]))), []
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(experiment, images[:count], config.seed) for count in counts]
     if not config.tune:
         start = _with_tails(start, rungs[-1].experiment, counts[-1])
-    families = FAMILIES if config.tune else {"features": (_features, "guided")}
+    families = FAMILIES if config.tune else {"features": (_features, "guided"), "both chains": (_both_chains, "mdps")}
     for family, (candidates, chain_name) in families.items():
         began = time.perf_counter()
         start, tried = _choose(family, chain_name, _different(start, candidates(start, rungs)), start, rungs)
@@ -186,29 +192,43 @@ def _with_features(config):
 
 
 def _features(start, rungs):
-    """Features. Their layers and the pixel map are added as surprisals."""
-    return _joined(start, rungs, pixel_weights=(start.pixel_weight,), blurs=(start.blur,), tails=(True,))
+    """Features and their distance. Their layers and the pixel map are added as surprisals."""
+    return _joined(start, rungs, pixel_weights=(start.pixel_weight,), blurs=(start.blur,), paper=False)
 
 
 def _maps(start, rungs):
-    """Features; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
-    return _joined(start, rungs, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), tails=(False, True))
+    """Features and their distance; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
+    return _joined(start, rungs, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
 
 
-def _joined(start, rungs, pixel_weights, blurs, tails):
-    """All features, weights and smoothings. The maps are added as the paper has it, or, with tails, as surprisals."""
+def _joined(start, rungs, pixel_weights, blurs, paper):
+    """All features, distances, weights and smoothings. The maps are added as surprisals, and with `paper` also as the paper has it."""
     for config in _with_features(start):
         features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
-        for weight, blur, measured in itertools.product(pixel_weights, blurs, tails):
-            candidate = _changed(start, features | {"pixel_weight": weight, "blur": blur, "tails": ""})
-            yield _changes(start, _with_tails(candidate, rungs[-1].experiment, rungs[-1].count) if measured else candidate)
+        for weight, blur in itertools.product(pixel_weights, blurs):
+            candidate = _changed(start, features | {"pixel_weight": weight, "blur": blur, "tails": "", "feature_distance": "cosine"})
+            if paper:
+                yield _changes(start, candidate)
+            for distance in DISTANCES if _has_place_for_tails(start) else ("cosine",):
+                other = _changed(candidate, {"feature_distance": distance})
+                yield _changes(start, _with_tails(other, rungs[-1].experiment, rungs[-1].count))
 
 
 def _with_tails(config, experiment, count=None):
     """`config`, with the tails of the first images of an experiment, or of all; without them where they have no place."""
-    if not config.takes_tails or config.mask_threshold is not None:  # which was given for the paper's maps
+    if not _has_place_for_tails(config):
         return config
     return _changed(config, {"tails": tails_of_good(experiment, config, count)})
+
+
+def _has_place_for_tails(config):
+    """Whether surprisals may be added. A mask threshold that was given is one of the paper's maps."""
+    return config.takes_tails and config.mask_threshold is None
+
+
+def _both_chains(start, rungs):
+    """MDPS's map alone, or that of the guided chain added to it."""
+    return ({"guided_weight": weight} for weight in (0.0, 1.0)) if start.masked else ()
 
 
 def _start(start, rungs):
@@ -224,7 +244,7 @@ def _guidance(start, rungs):
 
 def _mask(start, rungs):
     """No mask, or the share of good pixels under it."""
-    yield {"masked": False, "mdps_strength": start.guided_strength}
+    yield {"masked": False, "mdps_strength": start.guided_strength, "guided_weight": 0.0}
     yield from ({"masked": True, "mask_share": share} for share in (0.02, 0.05, 0.1, 0.2, 0.4))
 
 
@@ -244,6 +264,7 @@ FAMILIES = {  # the candidates, and the chain whose maps judge them
     "guidance": (_guidance, "guided"),
     "mask": (_mask, "mdps"),
     "guidance under the mask": (_inside, "mdps"),
+    "both chains": (_both_chains, "mdps"),
     "image score": (_score, "mdps"),
 }
 

@@ -10,7 +10,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.chains import comparison
 from mdps_ref.job.interrupt import interruptible
 from mdps_ref.scoring import baselines
-from mdps_ref.scoring.difference import difference_map
+from mdps_ref.scoring.difference import DISTANCES, difference_map
 from mdps_ref.scoring.features import found_networks
 from mdps_ref.study.experiment import PLAIN_FEATURES
 
@@ -57,9 +57,16 @@ class Baseline(NamedTuple):
 
 def variants(config):
     """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here."""
-    guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength}
+    guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength, "guided_weight": 0.0}
     alike = config.image_size / 256 * config.batch_size**0.5  # the released rules count a strength at 256 pixels, over the batch
-    released = {"rules": "released", "rules_except": "judging", "guidance": "norm", "tails": ""}
+    released = {
+        "rules": "released",
+        "rules_except": "judging",
+        "guidance": "norm",
+        "tails": "",
+        "feature_distance": "cosine",
+        "guided_weight": 0.0,
+    }
     released |= {name: getattr(config, name) * alike for name in ("guided_strength", "mdps_strength")}
     other_scale = {"mask_threshold": None}  # a fixed threshold is one of the run's own maps
     return {
@@ -71,6 +78,11 @@ def variants(config):
         "released": Variant(STEPS, "The released rules", {} if config.rules == "released" else released | other_scale),
         "pixel-maps": Variant(STEPS, "Pixel maps alone", other_scale, fuse=lambda pixels, features, pixel_weight: pixels),
         "feature-maps": Variant(STEPS, "Feature maps alone", {"pixel_weight": 0.0} | other_scale),
+        **{
+            f"guided-weight-{weight:g}": Variant(SETTINGS, f"Guided map added {weight:g} times", {"masked": True, "guided_weight": weight})
+            for weight in (0.0, 1.0)
+        },
+        **{f"distance-{distance}": _with_distance(distance, config) for distance in DISTANCES},
         **{f"n-{n}": Variant(SETTINGS, f"n = {n}", {"samples": n}) for n in (1, 2, 4, 8)},
         **{f"stride-{stride}": Variant(SETTINGS, f"Stride {stride}", {"stride": stride}) for stride in (10, 20, 40)},
         **{
@@ -78,6 +90,12 @@ def variants(config):
             for name in ("unet", *found_networks(), *(f"unet+{name}" for name in found_networks()))
         },
     }
+
+
+def _with_distance(distance, config):
+    own = distance == config.feature_distance
+    change = {} if own else {"feature_distance": distance, "tails": "", "mask_threshold": None}
+    return Variant(FEATURES, f"Distance {distance}", change, tails=not own and bool(config.tails))
 
 
 def _with_features(name, config):
@@ -98,7 +116,7 @@ def baselines_of(config):
     chain = {"weight": CLOSED_FORM_WEIGHT, "start": config.guided_start, "stride": config.stride, "seed": config.seed}
 
     def closed_form(good, model, features):
-        compare = functools.partial(difference_map, features=features, **comparison(config))
+        compare = functools.partial(difference_map, features=model.features, **comparison(config))
         return baselines.closed_form_reconstruction(interruptible(model.predict_noise), compare, **chain)
 
     def neighbours(good, model, features):

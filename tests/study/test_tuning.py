@@ -66,12 +66,12 @@ def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it
     for family, chains in (("features", {"guided"}), ("mask", {"guided", "mdps"})):
         drawn.clear()
         monkeypatch.setattr(tuning, "FAMILIES", {family: families[family]})
-        tuning.tune(model, weights, config, some_images(1))
-        assert set(drawn) <= chains and drawn.count("guided") == 1
+        tuning.tune(model, weights, config, some_images(1), some_images(2))
+        assert set(drawn) <= chains and drawn.count("guided") == 1 + (family == "features")  # those that the whitening is fitted to
 
 
 def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_config, monkeypatch):
-    """Where reconstructions are perfect, each pixel's own colour shows the defects better than the mean colour of the image."""
+    """Where reconstructions are perfect, each pixel's own colour shows the defects better than the colour at another place."""
     good = some_images(12)
 
     def perfect(model, images, *_):
@@ -80,13 +80,14 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
     monkeypatch.setattr(experiment, "draw_samples", perfect)
     monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1"])
     monkeypatch.setattr(experiment, "make_extractor", lambda config, xp: lambda images: [images, images])
-    monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [images.mean(axis=(1, 2), keepdims=True) + 0 * images])
+    monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [np.roll(images, images.shape[1] // 2, axis=1)])
     config = quick_config(features="auto")
     weights = init_unet(config.unet())
-    settings, trials = tuning.tune(make_model(weights, config), weights, config, good)
+    settings, trials = tuning.tune(make_model(weights, config), weights, config, good, good)
     assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
-    assert {"features", "tails"} <= settings.keys() <= {"features", "feature_size", "tails"}
-    assert {trial.family for trial in trials} == {"features"}
+    chosen = {"features", "feature_size", "feature_distance", "tails", "guided_weight"}
+    assert {"features", "tails"} <= settings.keys() <= chosen
+    assert {trial.family for trial in trials} == {"features", "both chains"}
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def tuned(some_images, quick_config, monkeypatch):
         monkeypatch.setattr(tuning, "FAMILIES", families or tuning.FAMILIES)
         config = quick_config(**settings)
         weights = init_unet(config.unet())
-        return *tuning.tune(make_model(weights, config), weights, config, some_images(3)), drawn
+        return *tuning.tune(make_model(weights, config), weights, config, some_images(3), some_images(2)), drawn
 
     return run
 
@@ -143,4 +144,4 @@ def test_a_network_that_diverged_is_named_before_its_tails(some_images, quick_co
     config = quick_config(features="auto")
     weights = {name: np.nan * array for name, array in init_unet(config.unet()).items()}
     with fails_with("the guided chain gave nan", "learning_rate"):
-        tuning.tune(make_model(weights, config), weights, config, some_images(2))
+        tuning.tune(make_model(weights, config), weights, config, some_images(2), some_images(2))
