@@ -226,9 +226,11 @@ class Detector:
 
 
 def _check_own_features(features, config):
-    """Raises: InputError if a config has tails, which were measured on the features that it names, and other features are given."""
+    """Raises: InputError if a config has what was measured on the features that it names, and other features are given."""
     if features and config.tails:
         raise InputError("the config has tails, which belong to the features that it names; give features of your own without tails")
+    if features and config.feature_distance == "mahalanobis":
+        raise InputError("feature_distance is 'mahalanobis', which a run fits to the features that it names; give your own with 'cosine'")
 
 
 def _checked_whitening(path, whitening, config):

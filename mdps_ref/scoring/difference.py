@@ -110,7 +110,7 @@ def layer_distances(features_x, features_y, size, distance=cosine_distance):
 
 
 def pooled(features):
-    """Mean of each pixel and its neighbours, 3 x 3; fewer at the border.  Shape: (N, h, w, C)."""
+    """Mean of each pixel and its neighbours, 3 x 3; those beyond the border count as 0.  Shape: (N, h, w, C)."""
     h, w = features.shape[1:3]
     return along_both_axes(features, mean3_matrix(h), mean3_matrix(w))
 

@@ -54,7 +54,9 @@ class Covariance:
 
 def _whitening(second_moments):
     channels = len(second_moments)
-    variance = np.trace(second_moments) / channels or 1.0
+    if not second_moments.any():
+        return np.eye(channels, dtype=np.float32)
+    variance = np.trace(second_moments) / channels
     shrunk = (1 - SHRINKAGE) * second_moments + SHRINKAGE * variance * np.eye(channels)
     return np.linalg.cholesky(np.linalg.inv(shrunk)).astype(np.float32)
 

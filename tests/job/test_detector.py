@@ -14,6 +14,7 @@ from mdps_ref.job import detect
 from mdps_ref.job.detector import Detector
 from mdps_ref.kernels import table
 from mdps_ref.nn.unet import init_unet
+from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.weights import checkpoint
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
@@ -215,9 +216,33 @@ def test_with_a_spread_across_the_threshold_an_image_is_unsure(quick_config, som
         np.testing.assert_array_equal(found.unsure, (low <= threshold) & (high > threshold))
 
 
-def test_features_of_your_own_have_no_tails_of_other_features(some_images, quick_config, fails_with):
-    config = quick_config(tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
-    with fails_with("tails", "features of your own"):
+@pytest.mark.parametrize("settings", [{"tails": ";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"])}, {"feature_distance": "mahalanobis"}], ids=str)
+def test_features_of_your_own_have_nothing_that_was_measured_on_others(settings, some_images, quick_config, fails_with):
+    config = quick_config(**settings)
+    with fails_with(*settings, "your own"):
         Detector.calibrated(init_unet(config.unet()), some_images(3), config, features=lambda images: [images])
-    with fails_with("tails", "features of your own"):
+    with fails_with(*settings, "your own"):
         Detector(init_unet(config.unet()), config, 0.1, 0.2, features=lambda images: [images])
+
+
+def test_the_whitening_travels_with_the_detector(weights, images, quick_config, tmp_path, fails_with):
+    config, matrix = quick_config(feature_distance="mahalanobis"), np.diag(np.arange(1, 25)).astype(np.float32)
+    detector = Detector(weights, config, 0.1, 0.2, whitening=(matrix,))
+    [layer], [plain] = (made.features(images) for made in (detector.model, detect.make_model(weights, quick_config())))
+    np.testing.assert_allclose(layer, plain * np.arange(1, 25), rtol=1e-5)
+    detector.save(tmp_path / "d.npz", {})
+    np.testing.assert_array_equal(Detector.load(tmp_path / "d.npz").score(images).anomaly, detector.score(images).anomaly)
+    for wrong in ((), (matrix, matrix), (matrix[:3],), (np.nan * matrix,)):
+        Detector(weights, config, 0.1, 0.2, whitening=wrong).save(tmp_path / "wrong.npz", {})
+        with fails_with("wrong.npz", "whitening", "its run"):
+            Detector.load(tmp_path / "wrong.npz")
+    with fails_with("whitening", "24"):
+        detect.make_model(weights, config).features(images)
+
+
+def test_the_guided_map_is_added_to_that_of_mdps(weights, images, quick_config):
+    alone, both = (Detector(weights, quick_config(guided_weight=weight), 0.01, 0.2).score(images) for weight in (0.0, 0.5))
+    guided = detect.detect(detect.make_model(weights, quick_config()), images, quick_config(), 0.01).guided.anomaly
+    np.testing.assert_array_equal(both.anomaly, alone.anomaly + np.float32(0.5) * guided)
+    np.testing.assert_array_equal(both.score, IMAGE_SCORES["top_mean"](both.anomaly))
+    np.testing.assert_array_equal(both.suspected, alone.suspected)

@@ -34,7 +34,7 @@ RELEASED = {"rules": "released", "batch_size": 2, "mask_threshold": 0.1}
 TAILS = {"tails": ".1,.2,.3,.4,.5,.6,.7,.8,.9,.2;.1,.2,.3,.4,.5,.6,.7,.8,.9,.2"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"masked": False}, RELEASED, TAILS], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"masked": False}, {"guided_weight": 0.7}, RELEASED, TAILS], ids=str)
 def test_its_maps_are_those_of_a_run(settings, model, images, trials, quick_config):
     config = quick_config(**settings)
     guided = job_chains.run_chains(model, images, config, "guided").anomaly(slice(None))
