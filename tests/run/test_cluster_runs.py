@@ -41,7 +41,7 @@ SAME_BYTES = ("config.json", "checkpoint.npz", "scores.csv", "metrics.json", "de
 def arguments(place, tmp_path_factory):
     """arguments(out, *more): those of a run of two images a batch."""
     settings = tmp_path_factory.mktemp("settings") / "settings.json"
-    settings.write_text(json.dumps(json.loads((place / "quick.json").read_text()) | {"samples": 8}))
+    settings.write_text(json.dumps(json.loads((place / "quick.json").read_text()) | {"samples": 8, "feature_distance": "mahalanobis", "guided_weight": 0.5}))
     quick = ["--data", place / "data", "--category", "part", "--config", settings]
     return lambda out, *more: [str(part) for part in (*quick, "--out", out, *more)]
 
@@ -199,7 +199,7 @@ def test_a_worker_uses_the_device_that_it_finds_and_agrees_to_rounding(client, d
 def test_the_samples_of_tuning_are_drawn_on_the_cluster(arguments, cluster, tmp_path, monkeypatch, no_report):
     compared = []
 
-    def tune(model, weights, config, images, draw_batches):
+    def tune(model, weights, config, images, train_images, draw_batches):
         here, there = (Experiment(model, {}, images[:], *more).samples(config, "guided") for more in ([], [draw_batches]))
         np.testing.assert_array_equal(there, here)
         compared.append(here.shape[:2])

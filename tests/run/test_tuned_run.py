@@ -10,7 +10,7 @@ from mdps_ref import run
 from mdps_ref.job.detector import Detector
 from mdps_ref.study import tuning
 
-MOVED = {"pixel_weight": 2.0, "mask_share": 0.4}
+MOVED = {"pixel_weight": 2.0, "mask_share": 0.4, "feature_distance": "mahalanobis", "guided_weight": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def test_other_test_images_lead_to_the_same_choice(place, tuned, tmp_path, no_re
 
 
 def test_a_choice_is_used_told_and_kept(call, tmp_path, monkeypatch):
-    """A tuner that moves two settings; resumed, the run does not ask it again."""
+    """A tuner that moves some settings; resumed, the run does not ask it again. A run with the same settings has the same scores."""
     asked = []
-    monkeypatch.setattr(run, "tune", lambda model, weights, config, images: asked.append(len(images)) or (MOVED, []))
+    monkeypatch.setattr(run, "tune", lambda model, weights, config, *images: asked.append([len(some) for some in images]) or (MOVED, []))
     assert call("--tune", "--out", tmp_path / "a") == 0
     assert call("--resume", "--out", tmp_path / "a") == 0
-    assert asked == [1]
+    assert len(asked) == 1 and asked[0][0] == 1 < asked[0][1]
     assert json.loads((tmp_path / "a/config.json").read_text()).items() >= MOVED.items()
     assert vars(Detector.load(tmp_path / "a").config).items() >= MOVED.items()
     plain = ["--out", tmp_path / "b", "--config", tmp_path / "a/config.json"]
