@@ -1,6 +1,7 @@
 """What a setting may be: names to choose from, and the lowest and highest value of each number."""
 
 import contextlib
+import difflib
 import math
 import typing
 
@@ -81,7 +82,7 @@ def of_types(settings, types):
     types = {name: typing.get_args(kind) or (kind,) for name, kind in types.items()}
     unknown = sorted(settings.keys() - types.keys())
     if unknown:
-        raise InputError(f"unknown setting {', '.join(unknown)}; there are {', '.join(types)}")
+        raise InputError(f"unknown setting {', '.join(_with_the_closest(name, types) for name in unknown)}; python -m mdps_ref.run --list names all")
     values = {name: _as_float(name, value) if float in types[name] and type(value) is int else value for name, value in settings.items()}
     for name, value in values.items():
         if value != value:
@@ -90,6 +91,11 @@ def of_types(settings, types):
             wanted = " or ".join(kind.__name__ for kind in types[name])
             raise InputError(f"{name} is {value!r}; it must be of type {wanted.replace('NoneType', 'None')}")
     return values
+
+
+def _with_the_closest(name, known):
+    close = difflib.get_close_matches(name, known, 1)
+    return f"{name} (did you mean {close[0]}?)" if close else name
 
 
 def _as_float(name, value):

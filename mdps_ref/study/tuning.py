@@ -76,8 +76,8 @@ def tune(model, weights, config, images, train_images, **more):
         Of the noise predictor.
     config : Config
         The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
-        `config.tune` only features are chosen. The maps are then surprisals, and `tails` is measured, where the rules, the image score and
-        a given mask threshold allow it.
+        `config.tune` only features, their distance and the guided map's weight are chosen. The maps are then surprisals, and `tails` is
+        measured, where the rules, the image score and a given mask threshold allow it.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
     train_images : array, (N, H, W, 3), or StoredImages
@@ -227,8 +227,8 @@ def _has_place_for_tails(config):
 
 
 def _both_chains(start, rungs):
-    """MDPS's map alone, or that of the guided chain added to it."""
-    return ({"guided_weight": weight} for weight in (0.0, 1.0)) if start.masked else ()
+    """MDPS's map alone, or that of the guided chain added to it, where maps are surprisals."""
+    return ({"guided_weight": weight} for weight in (0.0, 1.0)) if start.masked and start.tails else ()
 
 
 def _start(start, rungs):

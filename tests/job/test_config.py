@@ -34,9 +34,9 @@ def test_the_defaults_lie_in_their_ranges_and_are_of_their_types():
     assert make_config(dataclasses.asdict(Config())) == Config()
 
 
-def test_an_unknown_key_is_refused_and_the_known_ones_are_told(fails_with):
-    with fails_with("sampels", "samples", "image_size"):
-        make_config({"sampels": 3})
+def test_an_unknown_key_is_refused_and_the_closest_one_is_told(fails_with):
+    with fails_with("sampels", "samples?", "strid", "stride?", "zzz", "--list"):
+        make_config({"sampels": 3, "strid": 1, "zzz": 2})
 
 
 WRONG = {
