@@ -220,14 +220,10 @@ class Config:
         if self.extractor is None:
             for name in ("feature_weights", "feature_layers", "feature_size"):
                 if getattr(self, name):
-                    raise InputError(
-                        f"{name} is {getattr(self, name)!r}, but features {self.features!r} has no such choice; leave it out, or set "
-                        "features"
-                    )
+                    given = f"{name} is {getattr(self, name)!r}"
+                    raise InputError(f"{given}, but features {self.features!r} has no such choice; leave it out, or set features")
         if self.feature_size is not None and self.feature_size < self.image_size:
-            raise InputError(
-                f"feature_size is {self.feature_size}, which is less than image_size {self.image_size}; leave it out, or enlarge by it"
-            )
+            raise InputError(f"feature_size is {self.feature_size}, below image_size {self.image_size}; leave it out, or enlarge by it")
         if self.image_score == "softmax_top_500" and self.image_size**2 <= 500:
             raise InputError(
                 f"image_score 'softmax_top_500' is 1 for every image of {self.image_size} x {self.image_size} pixels; choose another, "
@@ -235,9 +231,7 @@ class Config:
             )
         self.tail_numbers()
         if self.guided_weight and not self.masked:
-            raise InputError(
-                f"guided_weight is {self.guided_weight}, but without a mask there is one chain only; leave it out, or set masked"
-            )
+            raise InputError(f"guided_weight is {self.guided_weight}, but without a mask there is one chain; leave it out, or set masked")
 
     @property
     def takes_tails(self):

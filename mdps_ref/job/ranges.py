@@ -82,7 +82,9 @@ def of_types(settings, types):
     types = {name: typing.get_args(kind) or (kind,) for name, kind in types.items()}
     unknown = sorted(settings.keys() - types.keys())
     if unknown:
-        raise InputError(f"unknown setting {', '.join(_with_the_closest(name, types) for name in unknown)}; python -m mdps_ref.run --list names all")
+        raise InputError(
+            f"unknown setting {', '.join(_with_the_closest(name, types) for name in unknown)}; python -m mdps_ref.run --list names all"
+        )
     values = {name: _as_float(name, value) if float in types[name] and type(value) is int else value for name, value in settings.items()}
     for name, value in values.items():
         if value != value:

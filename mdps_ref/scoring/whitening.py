@@ -41,13 +41,10 @@ class Covariance:
     def whitening(self):
         """Return the matrices W, (C, C), one a layer.
 
-        Equation
-        --------
-        W = L, where L L^T is the inverse of (1 - s) S + s trace(S) / C I, S = mean of d d^T over the differences d, s = SHRINKAGE
-
         Notes
         -----
-        No mean is subtracted, so that equal features have the distance 0. Where all differences are 0, W is the identity.
+        W W^T is the inverse of (1 - s) S + s trace(S) / C I, where S is the mean of d d^T over the differences d, and s is SHRINKAGE. No
+        mean is subtracted, so that equal features have the distance 0. Where all differences are 0, W is the identity.
         """
         return tuple(_whitening(products / count) for products, count in zip(self._products, self._counts, strict=True))
 

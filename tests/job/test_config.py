@@ -129,6 +129,12 @@ def test_features_are_taken_of_enlarged_images_never_of_smaller_ones(fails_with)
         make_config(features="mobilenet_v1", image_size=64, feature_size=63)
 
 
+def test_the_guided_map_is_added_only_where_there_is_one(fails_with):
+    assert make_config(guided_weight=1).guided_weight == 1.0
+    with fails_with("guided_weight is 1.0", "without a mask"):
+        make_config(guided_weight=1, masked=False)
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 1

@@ -41,7 +41,9 @@ SAME_BYTES = ("config.json", "checkpoint.npz", "scores.csv", "metrics.json", "de
 def arguments(place, tmp_path_factory):
     """arguments(out, *more): those of a run of two images a batch."""
     settings = tmp_path_factory.mktemp("settings") / "settings.json"
-    settings.write_text(json.dumps(json.loads((place / "quick.json").read_text()) | {"samples": 8, "feature_distance": "mahalanobis", "guided_weight": 0.5}))
+    settings.write_text(
+        json.dumps(json.loads((place / "quick.json").read_text()) | {"samples": 8, "feature_distance": "mahalanobis", "guided_weight": 0.5})
+    )
     quick = ["--data", place / "data", "--category", "part", "--config", settings]
     return lambda out, *more: [str(part) for part in (*quick, "--out", out, *more)]
 
