@@ -112,7 +112,15 @@ def _how_drawn(config):
     return (
         f"MDPS keeps pixels that look normal, and draws suspected pixels anew. {bright} Two other chains are shown "
         f"for comparison. Reconstruction draws every pixel anew, without guidance. The guided chain{start} draws every pixel anew too, but "
-        "guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected."
+        f"guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected.{_both(config)}"
+    )
+
+
+def _both(config):
+    """Say that the guided map is part of the result; "" where it is not."""
+    weight = config.guided_weight
+    return (
+        f" This run adds them, {weight:g} times, to the maps of MDPS, so that a defect which the mask misses still shows." if weight else ""
     )
 
 

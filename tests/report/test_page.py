@@ -316,3 +316,8 @@ def test_the_unit_of_maps_is_told_where_they_are_surprisals(fake_result):
     tails = ";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"])
     assert "nats" in without_settings(fake_result(features="unet", tails=tails))
     assert "nats" not in without_settings(fake_result(features="unet"))
+
+
+def test_the_page_tells_that_the_guided_map_is_part_of_the_result(fake_result):
+    assert "2.5 times" in without_settings(fake_result(guided_weight=2.5))
+    assert "times, to the maps" not in without_settings(fake_result())
