@@ -89,6 +89,11 @@ def test_every_pinned_wheel_has_a_hash():
     assert [line for line in lines if not re.fullmatch(r"[a-z-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", line)] == []
 
 
+def test_a_page_of_jupyterlite_names_the_icon_beside_it():
+    page = build.with_icon("<html>\n<head>\n    <title>a</title></head><body>&lt;head></body>")
+    assert page == '<html>\n<head>\n    <link rel="icon" href="favicon.ico">\n    <title>a</title></head><body>&lt;head></body>'
+
+
 def test_a_folder_that_is_not_empty_is_one_line(tmp_path, capsys):
     (tmp_path / "mine").touch()
     assert build.main(["--out", str(tmp_path)]) == 2

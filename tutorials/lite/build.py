@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).parent
 TUTORIALS = HERE.parent
 SETTINGS = ("jupyter-lite.json", "jupyter_lite_config.json", "overrides.json")
 LEFT_OUT = ("README.md", "refresh.py", "gallery.jpg")  # of the tutorials' files: they are for the repository
+ICON = '<link rel="icon" href="favicon.ico">'
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")  # what a wheel is made from, beside the package
 
 
@@ -92,6 +93,13 @@ def run_jupyterlite(workshop, out):
         *("--output-dir", out.absolute()),
         cwd=workshop,
     )
+    for page in out.glob("*/index.html"):
+        page.write_text(with_icon(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_icon(page):
+    """Name the icon beside a page of JupyterLite, or the browser asks for one at the server's root, where the site has none."""
+    return page.replace("<head>", f"<head>\n    {ICON}", 1)
 
 
 def own_wheel(workshop):
