@@ -96,7 +96,7 @@ class Book:
         self.address, self.complaints, self.away = address, [], []
         self.page = context.new_page()
         context.on("request", self._asked)
-        context.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        context.on("console", lambda said: said.type == "error" and self.complaints.append(f"{said.text} ({said.location['url']})"))
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
 
     def _asked(self, request):
@@ -123,6 +123,6 @@ def opened(playwright, address, width=1300, height=1000, scheme="light"):
         context.set_default_timeout(0)
         book = Book(context, address)
         yield book
-        assert (book.complaints, book.away) == ([], [])
+        assert (book.complaints, book.away) == ([], []), f"on the console: {book.complaints}; asked from elsewhere: {book.away}"
     finally:
         browser.close()
