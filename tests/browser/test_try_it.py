@@ -1,5 +1,7 @@
 """The page "try it" on the built site, in headless Chromium: pictures, scratches, files, knobs, and the keyboard alone."""
 
+import re
+
 import numpy as np
 import pytest
 from book import MINUTE, opened
@@ -81,6 +83,13 @@ def distance(place, start=START, end=END):
     return np.hypot(*(np.subtract(place, (1 - along) * np.array(start) + along * np.array(end))).T).min()
 
 
+def backend_id(page, selector):
+    """Number of an element in the accessibility tree."""
+    session = page.context.new_cdp_session(page)
+    element = session.send("Runtime.evaluate", {"expression": f"document.querySelector('{selector}')"})["result"]["objectId"]
+    return session.send("DOM.describeNode", {"objectId": element})["node"]["backendNodeId"]
+
+
 def test_a_good_washer_is_not_flagged(good):
     assert not good.search()[0]
     assert good.text("verdict").startswith("Not flagged.")
@@ -139,22 +148,32 @@ def test_a_search_can_be_stopped_and_begun_again(good):
 def test_the_keyboard_alone_is_enough(good):
     keyboard = good.page.keyboard
 
-    def tab_to(name):
+    def on(selector):
+        return good.page.evaluate("selector => document.activeElement.matches(selector)", selector)
+
+    def tab_to(selector):
         for _ in range(40):
             keyboard.press("Tab")
-            if good.page.evaluate("document.activeElement.id") == name:
+            if on(selector):
                 return
-        raise AssertionError(f"Tab does not reach {name}")
+        raise AssertionError(f"Tab does not reach {selector}")
 
     good.page.evaluate("document.activeElement.blur()")
-    tab_to("board")
+    tab_to("#thumbs input")
+    keyboard.press("ArrowRight")
+    assert on("#thumbs label:nth-child(2) input:checked")
+    keyboard.press("ArrowLeft")
+    tab_to("#board")
     for key in ("Space", *["Shift+ArrowRight"] * 3, "Space"):
         keyboard.press(key)
     good.page.wait_for_selector("#undo:enabled")
-    tab_to("run")
+    tab_to("#run")
     keyboard.press("Enter")
+    assert on("#cancel"), "a search can be stopped where it was begun"
     flagged, place = good.verdict()
     assert flagged and distance(place, (0.5, 0.26), (0.74, 0.26)) < 0.06
+    good.page.wait_for_selector("#cancel:disabled")
+    assert on("#run"), "the keyboard keeps its place"
 
 
 @pytest.mark.parametrize("width", [390, 1300])
@@ -164,12 +183,16 @@ def test_nothing_is_wider_than_the_window(good, width):
     good.page.set_viewport_size({"width": 1300, "height": 1000})
 
 
-def test_every_control_has_a_name(good):
-    nameless = good.page.evaluate(
-        """() => [...document.querySelectorAll("button, input, canvas[role], progress, [role=application]")]
-          .filter((one) => !(one.getAttribute("aria-label") || one.labels?.length || one.innerText)).map((one) => one.outerHTML)"""
-    )
-    assert nameless == []
+def test_a_screen_reader_finds_names_and_is_told_the_verdict(good):
+    good.search()
+    tree = good.page.context.new_cdp_session(good.page).send("Accessibility.getFullAXTree")["nodes"]
+    nodes = [(node["role"]["value"], node.get("name", {}).get("value", ""), node) for node in tree if not node["ignored"]]
+    roles = ("application", "button", "group", "image", "link", "progressbar", "radio", "slider")
+    found = [(role, name) for role, name, _ in nodes if role in roles]
+    assert [role for role, name in found if not name] == [] and {role for role, _ in found} == set(roles)
+    assert any(re.fullmatch(r"The mask; \d+ % of the pixels are suspected", name) for _, name in found)
+    (verdict,) = [node for node in tree if node.get("backendDOMNodeId") == backend_id(good.page, "#verdict")]
+    assert {"name": "live", "value": {"type": "token", "value": "polite"}} in verdict["properties"]
 
 
 def test_the_policy_holds_in_a_worker_that_starts_as_the_pages_does(good):

@@ -21,7 +21,15 @@ const SECONDS = 0.65; // of a guided step, until a search has told how fast this
 
 const element = (id) => document.getElementById(id);
 const shown = ["x_t", "x_0", "mask", "own", "sample", "map"].map(element); // what a search draws
+const names = new Map(shown.map((canvas) => [canvas, canvas.getAttribute("aria-label")]));
 const page = { rows: [], base: null, pixels: null, strokes: [], knobs: {}, frames: [], mask: null, found: null, searching: null, seconds: SECONDS };
+
+// A control that is switched off loses the focus, and the keyboard its place; `next` takes it over.
+function enable(name, yes, next) {
+  const held = document.activeElement === element(name);
+  element(name).disabled = !yes;
+  if (held && !yes) element(next).focus();
+}
 
 // The worker. It starts from a blob, and so has the page's security policy.
 
@@ -113,7 +121,7 @@ async function repaint() {
   if (page.base !== base || page.strokes.length !== wanted) return;
   page.pixels = pixels;
   drawing.image(element("picture"), pixels);
-  for (const name of ["undo", "clean"]) element(name).disabled = !wanted;
+  for (const name of ["undo", "clean"]) enable(name, wanted, "scratch");
   outdated("The picture is new. Look for a defect.");
 }
 
@@ -194,12 +202,13 @@ async function search() {
   const began = performance.now(), effort = work(), here = row(), pixels = page.pixels;
   Object.assign(page, { frames: [], mask: null, found: null, searching: {} });
   const { searching } = page;
+  busy(true);
   outdated("Searching …");
   for (const canvas of shown) {
     drawing.clear(canvas);
+    describe(canvas);
     canvas.classList.remove("stale");
   }
-  busy(true);
   element("run-says").textContent = `${PASSES.guided} …`;
   try {
     const { end } = await ask({ ask: "search", picture: pixels, row: here }, (step) => page.searching === searching && stepped(step));
@@ -222,9 +231,14 @@ function stop() {
 }
 
 function busy(yes) {
-  element("run").disabled = yes;
-  element("cancel").disabled = !yes;
+  const [on, off] = yes ? ["cancel", "run"] : ["run", "cancel"];
+  enable(on, true);
+  enable(off, false, on);
   element("run-bar").value = 0;
+}
+
+function describe(canvas, words = "") {
+  canvas.setAttribute("aria-label", `${names.get(canvas)}${words}`);
 }
 
 function stepped(step) {
@@ -237,6 +251,7 @@ function stepped(step) {
   if (step.chain === "mdps") return judge(step);
   page.mask = step.mask;
   drawing.mask(element("mask"), step.mask);
+  describe(element("mask"), `; ${Math.round((100 * step.mask.filter(Boolean).length) / step.mask.length)} % of the pixels are suspected`);
   element("run-says").textContent = `${PASSES.mdps} …`;
 }
 
@@ -263,7 +278,7 @@ function judge({ anomaly, sample, mask, verdict }) {
   drawing.map(element("map"), page.pixels, values, here.decision_threshold, verdict.flagged ? verdict : null);
   Object.assign(element("map").dataset, { x: verdict.x, y: verdict.y });
   const where = placeOf(verdict);
-  element("map").setAttribute("aria-label", `The anomaly map over your picture; it is brightest ${where}`);
+  describe(element("map"), `; it is brightest ${where}`);
   const score = verdict.score.toPrecision(2), threshold = here.decision_threshold.toPrecision(2);
   const sentence = verdict.flagged
     ? `The score is ${score}, ${times(verdict.score / here.decision_threshold)} the threshold of ${threshold}. The map is brightest ${where}.`
@@ -294,7 +309,7 @@ function outdated(words) {
   say("pending", "", words);
   for (const canvas of shown) canvas.classList.add("stale");
   element("run").disabled = !page.pixels || Boolean(page.searching);
-  element("usual").disabled = Object.keys(USUAL).every((name) => USUAL[name] === page.knobs[name]);
+  enable("usual", Object.keys(USUAL).some((name) => USUAL[name] !== page.knobs[name]), "run");
   if (!page.searching) element("run-says").textContent = `A search takes about ${Math.max(1, Math.round(work() * page.seconds))} s.`;
   drawScale();
 }
