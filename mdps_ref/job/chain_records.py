@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 
 from mdps_ref.data.images import centre_crop
 from mdps_ref.job.chains import images_at_once
@@ -106,7 +107,8 @@ class ChainRecords:
     def _values(self):
         """The single numbers of every image, read once when the chain has ended."""
         numbers = list(self._records.dtype.names[1:])
-        return np.concatenate([self._records[start : start + AT_ONCE][numbers] for start in range(0, self.done, AT_ONCE)])
+        parts = (self._records[start : start + AT_ONCE] for start in range(0, self.done, AT_ONCE))
+        return np.concatenate([repack_fields(part[numbers]) for part in parts])  # a selection of fields alone would keep the maps
 
 
 def _mean_inside(difference, truth):

@@ -55,6 +55,22 @@ def test_of_scoring(tmp_path, quick_config):
     assert growth(score) < MAP / 4
 
 
+def test_of_what_a_report_needs_of_a_chain(tmp_path, quick_config, monkeypatch):
+    """Four numbers of each image, from records that hold its map, too."""
+    monkeypatch.setattr("mdps_ref.job.chain_records.AT_ONCE", FEW // 8)
+    config = quick_config(image_size=SIZE)
+    zeros = np.zeros((FEW, SIZE, SIZE), np.float32)
+    maps = Maps(np.zeros((FEW, SIZE, SIZE, 3), np.float32), zeros, zeros, zeros, zeros[:, 0, 0], zeros)
+
+    def read(count):
+        kept = ChainRecords(tmp_path / str(count), "mdps", config, SIZE, count)
+        while kept.done < count:
+            kept.add(maps)
+        return peak(lambda: kept.score)
+
+    assert growth(read) < MAP / 4
+
+
 @pytest.mark.parametrize("masked", [True, False])
 def test_of_detection_and_its_metrics(masked, tmp_path, quick_config, monkeypatch):
     """Sets without intervals, which have a bound of their own."""
