@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from mdps_ref.errors import exit_status
+from mdps_ref.errors import InputError, ProcessKilled, exit_status
 from mdps_ref.job.interrupt import Interrupted, stopping_at_the_next_step
 from mdps_ref.job.progress import speaking
 
@@ -52,7 +52,8 @@ def command_line(command, args):
     Parameters
     ----------
     command : callable
-        command(args) -> None or the exit status. It may set `args.going_on` to the command that goes on after a signal.
+        command(args) -> None or the exit status. It may set `args.going_on` to the command that goes on after a signal, or after the
+        death of a process that shared the work.
     args : argparse.Namespace
         With `level`, see `add_running_flags`.
 
@@ -64,7 +65,7 @@ def command_line(command, args):
     _make_streams_safe()
     try:
         with speaking(args.level or "normal"), stopping_at_the_next_step():
-            return exit_status(command, args)
+            return exit_status(_saying_how_to_go_on, command, args)
     except Interrupted as interrupted:
         _tell_how_to_go_on(args, str(interrupted))
         return interrupted.exit_status
@@ -73,11 +74,23 @@ def command_line(command, args):
         return INTERRUPTED
 
 
+def _saying_how_to_go_on(command, args):
+    """Call command(args); the message of a ProcessKilled gets the command that goes on."""
+    try:
+        return command(args)
+    except ProcessKilled as killed:
+        raise InputError(f"{killed}{_going_on(args)}") from None
+
+
 def _tell_how_to_go_on(args, signal):
-    command = getattr(args, "going_on", None)
     if sys.stderr:
         with contextlib.suppress(OSError, ValueError):
-            print(f"mdps_ref: stopped by {signal}" + (f"; go on with: {command}" if command else ""), file=sys.stderr)
+            print(f"mdps_ref: stopped by {signal}{_going_on(args)}", file=sys.stderr)
+
+
+def _going_on(args):
+    command = getattr(args, "going_on", None)
+    return f"; go on with: {command}" if command else ""
 
 
 def _make_streams_safe():

@@ -15,6 +15,10 @@ class InputError(ValueError):
     """
 
 
+class ProcessKilled(InputError):
+    """A process that shared the work was killed from outside. What was kept so far is good, and `--resume` goes on from there."""
+
+
 def exit_status(command, *arguments):
     """Run a command and return the exit status of the process.
 

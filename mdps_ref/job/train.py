@@ -15,7 +15,7 @@ from mdps_ref.data.augment import augmented
 from mdps_ref.data.files import write_text
 from mdps_ref.diffusion.forward import level_per_image, noise_loss
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, ProcessKilled
 from mdps_ref.job.images import check_images
 from mdps_ref.job.interrupt import asked_to_stop, stop_if_asked
 from mdps_ref.job.progress import progress
@@ -237,9 +237,11 @@ def train(config, images, folder=None, xp=np, state=None):
 
 @contextlib.contextmanager
 def _naming_the_last_checkpoint(folder):
-    """Add the checkpoint in the folder, if there is one, to the message of an InputError."""
+    """Add the checkpoint in the folder, if there is one, to the message of an InputError that wants a new run."""
     try:
         yield
+    except ProcessKilled:  # the run itself can go on
+        raise
     except InputError as error:
         path = folder and pathlib.Path(folder) / "checkpoint.npz"
         if not path or not path.is_file():

@@ -20,7 +20,7 @@ from multiprocessing import Pipe
 
 import numpy as np
 
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, ProcessKilled
 from mdps_ref.kernels.buffers import ALIGNMENT
 from mdps_ref.kernels.threads import LIMIT
 
@@ -84,25 +84,32 @@ class Team:
 
         Raises
         ------
-        InputError
-            If a process was killed, for example for want of memory.  What work raises in a member is raised here. If it raises in the
-            calling process, the team has ended.
+        ProcessKilled
+            If a process was killed, for example for want of memory; the team has ended. What work raises in a member is raised here. If
+            it raises in the calling process, the team has ended.
         """
-        for (_, connection), share in zip(self._others, shares[1:], strict=True):
-            connection.send(share)
-        token = LIMIT.set(self._threads)
         try:
-            own = self._work(*shares[0])
+            own, answers = self._all(shares)
         except BaseException:
             self.close()  # the others' answers to this call would be taken for those to the next
             raise
-        finally:
-            LIMIT.reset(token)
-        answers = [_answer(connection) for _, connection in self._others]
         for _, error in answers:
             if error is not None:
                 raise error
         return [own, *(result for result, _ in answers)]
+
+    def _all(self, shares):
+        """The result of the share that is done here, and the members' (result, error)."""
+        with _telling_a_death():
+            for (_, connection), share in zip(self._others, shares[1:], strict=True):
+                connection.send(share)
+        token = LIMIT.set(self._threads)
+        try:
+            own = self._work(*shares[0])
+        finally:
+            LIMIT.reset(token)
+        with _telling_a_death():
+            return own, [connection.recv() for _, connection in self._others]
 
     def close(self):
         """End the other processes, whatever they do."""
@@ -151,12 +158,15 @@ class Team:
             connection.send(answer)
 
 
-def _answer(connection):
-    """Receive a member's (result, error)."""
+@contextlib.contextmanager
+def _telling_a_death():
+    """Make a ProcessKilled of the errors of a connection whose other process has died; which error depends on what it had read."""
     try:
-        return connection.recv()
-    except EOFError:
-        raise InputError("a process of the team was killed, for want of memory perhaps; try again with --threads 1") from None
+        yield
+    except (EOFError, OSError):
+        raise ProcessKilled(
+            "a process of the team was killed, for want of memory perhaps; if that happens again, use --threads 1"
+        ) from None
 
 
 def _forked():

@@ -67,15 +67,28 @@ def test_what_is_raised_in_another_process_is_raised_here():
         assert team([(0,), ([],), ({},)]) == [0, [], {}]
 
 
-def test_a_process_that_is_killed_is_told(fails_with):
+@pytest.mark.parametrize("moment", ["idle", "before it reads its share", "at work"])
+def test_a_process_that_is_killed_is_told(moment, fails_with):
+    """The connection gives another error each time; that of an idle process is the same as when a reader of the output has gone."""
     caller = os.getpid()
 
-    def work(_):
+    def work(member):
+        if os.getpid() == caller and moment == "before it reads its share":
+            os.kill(member, signal.SIGKILL)
         if os.getpid() != caller:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with Team(work, 2) as team:
-        fails_with(lambda: team([(1,), (2,)]), "--threads 1")
+        ((member, _),) = team._others
+        if moment == "idle":
+            os.kill(member, signal.SIGKILL)
+            os.waitid(os.P_PID, member, os.WEXITED | os.WNOWAIT)
+        if moment == "before it reads its share":
+            os.kill(member, signal.SIGSTOP)
+            os.waitid(os.P_PID, member, os.WSTOPPED | os.WNOWAIT)
+        with fails_with("was killed", "--threads 1"):
+            team([(member,), (member,)])
+        assert not alive(member)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -112,7 +125,8 @@ def test_a_system_without_room_for_another_process_is_told(fails_with, monkeypat
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", full)
-    fails_with(lambda: Team(lambda: None, 2), "--threads 1")
+    with fails_with("Resource temporarily unavailable", "--threads 1"):
+        Team(lambda: None, 2)
 
 
 def test_a_member_may_forget_the_teams_that_it_inherits(monkeypatch):

@@ -22,7 +22,8 @@ from PIL import Image
 from mdps_ref import run, score
 from mdps_ref.data import files
 from mdps_ref.data.folders import Item
-from mdps_ref.job import config, images, pipeline, run_folder
+from mdps_ref.job import config, images, pipeline, run_folder, train
+from mdps_ref.kernels import processes
 from mdps_ref.weights.checkpoint import load_checkpoint
 
 SAME_BYTES = ("config.json", "checkpoint.npz", "train.csv", "scores.csv", "metrics.json", "data.json", "detector.npz")
@@ -441,6 +442,30 @@ def test_a_run_killed_in_the_middle_of_training_ends_with_the_same_bytes(place, 
     assert run.main([*arguments, "--out", str(tmp_path / "unbroken")]) == 0
     assert results(killed) == results(tmp_path / "unbroken")
     assert not list(killed.rglob("*.part"))
+
+
+@pytest.mark.kernels_as_they_are
+@pytest.mark.skipif(not processes.CAN_FORK, reason="this system forks no processes")
+def test_a_killed_member_of_a_team_is_one_line_with_the_command_that_goes_on(call, tmp_path, no_report, results, monkeypatch, capsys):
+    """It dies in the step after the first checkpoint."""
+    monkeypatch.setattr("mdps_ref.kernels.table.CORES", 2)
+    assert call("--out", tmp_path / "unbroken", "--threads", "2") == 0
+    capsys.readouterr()
+    caller, calls, noise_loss = os.getpid(), [], train.noise_loss
+
+    def deadly(*args):
+        calls.append(args)
+        if os.getpid() != caller and len(calls) > 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return noise_loss(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "noise_loss", deadly)
+        assert call("--out", tmp_path / "killed", "--threads", "2", "--quiet") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "was killed" in told and "new run" not in told
+    assert run.main(shlex.split(told.partition("go on with: ")[2])[3:]) == 0
+    assert results(tmp_path / "killed") == results(tmp_path / "unbroken")
 
 
 def test_a_run_that_has_ended_can_be_resumed_and_stays_as_it_was(done, tmp_path, no_report, contents, monkeypatch):
