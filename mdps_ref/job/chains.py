@@ -45,7 +45,7 @@ def one_after_another(model, batches, config, chain_name, work=None):
         yield (work or batch_maps)(model, images, config, chain_name, mask)
 
 
-def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, make_maps=one_after_another, finish=None):
+def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, make_maps=one_after_another, change=None):
     """Run n chains an image and keep their maps, with a progress bar. Images that an earlier process finished are left out.
 
     Parameters
@@ -56,8 +56,8 @@ def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, m
         Chooses start and strength, and names the random streams.
     mask_of : callable, optional
         mask_of(part) -> the mask of the images in a slice, (n, H, W, 1), 1 = suspected.
-    finish : callable, optional
-        finish(part, maps) -> the Maps that are kept of the images in a slice, such as `with_guided` makes.
+    change : callable, optional
+        change(part, maps) -> the Maps that are kept of the images in a slice, such as `with_guided` makes.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def run_chains(model, images, config, chain_name, mask_of=None, keep=InMemory, m
     made = make_maps(model, batches, config, chain_name)
     with progress(len(images), "image", f"{chain_name} chain", done) as shown:
         for part, maps in zip(parts, made, strict=True):
-            kept.add(finish(part, maps) if finish else maps)
+            kept.add(change(part, maps) if change else maps)
             shown.update(part.stop - part.start)
             stop_if_asked()
     return kept
@@ -89,14 +89,14 @@ def with_guided(maps, guided, config):
     maps : Maps
         Of MDPS.
     guided : array, (N, H, W)
-        The anomaly maps of the guided chain.
+        The anomaly maps of the guided chain, of the same images.
     config : Config
         Has the weight, and chooses the image score.
 
     Returns
     -------
     Maps
-        The spread stays that of the samples of MDPS.
+        The spread stays that of the samples of MDPS: it is 0 where the mask is empty.
     """
     anomaly = maps.anomaly + config.guided_weight * guided
     return dataclasses.replace(maps, anomaly=anomaly, score=IMAGE_SCORES[config.image_score](anomaly))

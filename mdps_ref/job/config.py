@@ -111,8 +111,8 @@ class Config:
     feature_timestep : int
         The timestep at which the noise predictor's own features are taken.
     feature_distance : {"cosine", "mahalanobis"}
-        The paper's distance of two feature vectors, E16; or that of the whitened ones. A run fits the whitening to good images that
-        trained the network and to their reconstructions, see `scoring.whitening`.
+        The paper's distance of two feature vectors, E16; or that of the whitened ones. A run fits the whitening to training images that
+        are not held out, and to their reconstructions, see `scoring.whitening`.
     pixel_weight : float
         Weight of the pixel map against the feature map.
     tails : str
@@ -120,8 +120,8 @@ class Config:
         between, and semicolons between the maps. With them each map becomes its `surprisal` before they are added. "": the maximum of the
         pixel map is brought to that of the feature map, image by image, see `scoring.difference.fuse`.
     guided_weight : float
-        Weight of the guided chain's anomaly map, which is added to that of MDPS. 0: the paper's map. With 1 a defect that the mask misses
-        still shows.
+        Weight of the guided chain's anomaly map, which is added to that of MDPS. 0: the paper's map. With 1 a defect that stays
+        just below the mask's threshold can still show.
     blur : float
         Sigma of the map's Gaussian smoothing, as a share of the image's side (1/64: sigma 4 at 256 pixels).
     image_score : str
@@ -231,7 +231,7 @@ class Config:
             )
         self.tail_numbers()
         if self.guided_weight and not self.masked:
-            raise InputError(f"guided_weight is {self.guided_weight}, but without a mask there is one chain; leave it out, or set masked")
+            raise InputError(f"guided_weight is {self.guided_weight}, but without a mask there is one chain; set it to 0, or set masked")
 
     @property
     def takes_tails(self):
@@ -250,7 +250,7 @@ class Config:
         return self.features == AUTO or self.features.split("+")[0] == OWN
 
     @property
-    def layers(self):
+    def layer_count(self):
         """The number of layers of features that are compared."""
         layers = self.feature_layers.split(",") if self.feature_layers else EXTRACTORS[self.extractor].layers if self.extractor else ()
         return len(layers) + self.compares_own
@@ -271,7 +271,7 @@ class Config:
                 f"image_score other than 'softmax_top_500', but features is {self.features!r}, rules {self.rules!r} and image_score "
                 f"{self.image_score!r}; leave tails out"
             )
-        count, tails = self.layers + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
+        count, tails = self.layer_count + 1, [positive_numbers(tail) for tail in self.tails.split(";")]
         if len(tails) != count or any(len(tail) != len(TAIL_SHARES) + 1 or sorted(set(tail[:-1])) != [*tail[:-1]] for tail in tails):
             raise InputError(
                 f"tails is {shown(self.tails, 40)!r}; write, for each layer and for the pixels, {count} in all, {len(TAIL_SHARES)} "

@@ -198,6 +198,6 @@ def guided_and_mdps(model, images, config, threshold_of, keep=InMemory, make_map
         return mdps, mdps, None
     guided = run_chains(model, images, config, "guided", keep=keep, make_maps=make_maps)
     threshold = threshold_of(guided)
-    finish = (lambda part, maps: with_guided(maps, guided.anomaly(part), config)) if config.guided_weight else None
-    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep, make_maps, finish)
+    change = (lambda part, maps: with_guided(maps, guided.anomaly(part), config)) if config.guided_weight else None
+    mdps = run_chains(model, images, config, "mdps", lambda part: suspected(guided.anomaly(part), threshold), keep, make_maps, change)
     return guided, mdps, threshold

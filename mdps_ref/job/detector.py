@@ -38,7 +38,8 @@ class Scores:
         Whether the threshold lies between the scores of the anomaly map less its spread and plus its spread. With one posterior
         sample there is no spread, and no image is unsure.
     anomaly, spread : array, (N, H, W)
-        Mean and standard deviation of the anomaly maps of the posterior samples.
+        Mean and standard deviation of the anomaly maps of the posterior samples. With a `guided_weight`, the guided map is added to the
+        mean, and the spread is that of the samples of MDPS alone.
     suspected : array, (N, H, W) bool
         The mask; all True without one.
     x_0 : array, (N, H, W, C), in [-1, 1]
@@ -91,27 +92,30 @@ class Detector:
 
     def __post_init__(self):
         _check_own_features(self.features, self.config)
+        _check_whitening(self.whitening, self.config)
 
     @classmethod
-    def calibrated(cls, weights, good_images, config, features=None):
+    def calibrated(cls, weights, good_images, config, features=None, whitening=()):
         """Make a Detector whose thresholds are set by good images that did not train the network.
 
         Parameters
         ----------
-        weights, config, features
-            As for the class.
+        weights, config, features, whitening
+            As for the class. Another detector of the same weights and settings may give its whitening.
         good_images : array, (M, H, W, 3), in [-1, 1]
 
         Raises
         ------
         InputError
-            As `calibrate`.
+            As `calibrate`; or if the whitening does not fit the features.
         """
         good_images = check_images(good_images, config.image_size)
         _check_own_features(features, config)
-        model = make_model(weights, config, features)
+        _check_whitening(whitening, config)
+        model = make_model(weights, config, features, whitening)
         mask_threshold, scores = calibrate(model, good_images, config)
-        return cls(weights, config, mask_threshold, threshold_at_rate(scores, config.false_positive_rate), features)
+        decision_threshold = threshold_at_rate(scores, config.false_positive_rate)
+        return cls(weights, config, mask_threshold, decision_threshold, features, whitening=whitening)
 
     @functools.cached_property
     def model(self):
@@ -222,7 +226,10 @@ class Detector:
             file = file_of_weights(config.extractor, config.feature_weights)
             raise InputError(f"{file}: other weights than {path} was calibrated with; give the same ones to --feature-weights")
         weights = {name: to_device(array, xp) for name, array in groups["ema"].items()}
-        return cls(weights, config, **thresholds, whitening=_checked_whitening(path, of_group(groups), config))
+        try:
+            return cls(weights, config, **thresholds, whitening=of_group(groups))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def _check_own_features(features, config):
@@ -233,13 +240,15 @@ def _check_own_features(features, config):
         raise InputError("feature_distance is 'mahalanobis', which a run fits to the features that it names; give your own with 'cosine'")
 
 
-def _checked_whitening(path, whitening, config):
-    """Return the whitening; raise InputError if it is not one square matrix of finite numbers for each layer, or does not belong there."""
-    wanted = config.layers if config.feature_distance == "mahalanobis" else 0
+def _check_whitening(whitening, config):
+    """Raise InputError if it is not one square matrix of finite numbers for each layer, where the distance is Mahalanobis's."""
+    wanted = config.layer_count if config.feature_distance == "mahalanobis" else 0
     square = all(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and np.isfinite(matrix).all() for matrix in whitening)
     if len(whitening) != wanted or not square:
-        raise InputError(f"{path}: its whitening does not fit its features; make the detector again with its run")
-    return whitening
+        raise InputError(
+            f"feature_distance {config.feature_distance!r} needs a whitening of {wanted} square matrices of finite numbers; take that of a "
+            "run's detector, or the distance 'cosine' without one"
+        )
 
 
 def detector_file(path):

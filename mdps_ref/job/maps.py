@@ -21,7 +21,7 @@ class Maps:
     difference : array, (N, H, W)
         |x_0 - y| in pixel values ([-1, 1]), mean over channels and samples.
     anomaly, spread : array, (N, H, W)
-        Mean and standard deviation of the n anomaly maps.
+        Mean and standard deviation of the n anomaly maps. With a `guided_weight`, the guided map is added to the mean of MDPS.
     score : array, (N)
         The anomaly score of each image.
     suspected : array, (N, H, W)

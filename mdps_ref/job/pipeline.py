@@ -49,7 +49,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
     begun : callable
         begun() is called once all images are read, so that the folder stays.
     cluster : callable, optional
-        cluster(work, weights, config) -> what works on batches in place of this process, as `cluster_chains.chains_on_cluster` does.
+        cluster(work, weights, config, whitening=()) -> what works on batches in place of this process, as
+        `cluster_chains.chains_on_cluster` does.
 
     Returns
     -------

@@ -1,30 +1,32 @@
-"""The whitening of a run's features: fitted to good images that trained the network, and to their reconstructions."""
+"""The whitening of a run's features: fitted to training images that are not held out, and to their reconstructions."""
 
 import dataclasses
 
 import numpy as np
 
 from mdps_ref.backend import to_device
-from mdps_ref.job.chains import CHAINS_AT_ONCE, images_at_once
-from mdps_ref.scoring.whitening import Covariance
+from mdps_ref.job.chains import images_at_once
+from mdps_ref.job.progress import progress
+from mdps_ref.scoring.whitening import SecondMoments
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
 MOST_IMAGES = 32  # that the whitening is fitted to
+AT_ONCE = 4  # images whose features are compared at once: of whole images they are large
 
 
-def fitted_images(good_images):
+def images_to_fit(good_images):
     """Choose the images to fit to: evenly spaced, as (M, H, W, C) on the host.
 
     Parameters
     ----------
     good_images : array, (N, H, W, C), or StoredImages
-        They trained the network. So the held-out ones, which set the thresholds, have no part in it.
+        Not the held-out ones: these set the thresholds, and have no part in it.
     """
     count = len(good_images)
     return good_images[np.unique(np.linspace(0, count - 1, min(count, MOST_IMAGES)).round().astype(int))]
 
 
-def fitted_chain(config):
+def chain_to_fit(config):
     """Return the Config and the name of the chain that reconstructs the images: one sample each, of the guided chain if there is a mask."""
     return dataclasses.replace(config, samples=1), "guided" if config.masked else "mdps"
 
@@ -46,12 +48,17 @@ def fit_whitening(extract, images, samples, xp):
     -------
     tuple of arrays, (C, C)
         One a layer.
+
+    Raises
+    ------
+    InputError
+        If features are not finite.
     """
-    covariance = Covariance()
-    for start in range(0, len(images), CHAINS_AT_ONCE):
-        some = slice(start, start + CHAINS_AT_ONCE)
-        covariance.add(extract(to_device(samples[some, 0], xp)), extract(to_device(images[some], xp)))
-    return covariance.whitening()
+    moments = SecondMoments()
+    for start in range(0, len(images), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        moments.add(extract(to_device(samples[some, 0], xp)), extract(to_device(images[some], xp)))
+    return moments.whitening()
 
 
 def whitening_of_run(model, good_images, config, path, draw_batches):
@@ -61,7 +68,7 @@ def whitening_of_run(model, good_images, config, path, draw_batches):
     ----------
     model : Model
         Its features are not whitened.
-    good_images : as for `fitted_images`
+    good_images : as for `images_to_fit`
     config : Config
     path : Path
         The file that keeps it.
@@ -73,11 +80,15 @@ def whitening_of_run(model, good_images, config, path, draw_batches):
     tuple of arrays, (C, C)
     """
     if not path.exists():
-        images, (chain, name) = fitted_images(good_images), fitted_chain(config)
+        images, (chain, name) = images_to_fit(good_images), chain_to_fit(config)
         parts = [images[start : start + images_at_once(chain)] for start in range(0, len(images), images_at_once(chain))]
-        samples = np.concatenate(list(draw_batches(model, ((part, None) for part in parts), chain, name)))
+        samples, drawn = [], draw_batches(model, ((part, None) for part in parts), chain, name)
+        with progress(len(images), "image", f"{name} chain") as shown:
+            for part, some in zip(parts, drawn, strict=True):
+                samples.append(some)
+                shown.update(len(part))
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(path, as_group(fit_whitening(model.features, images, samples, model.xp)), {})
+        save_checkpoint(path, as_group(fit_whitening(model.features, images, np.concatenate(samples), model.xp)), {})
     return of_group(load_checkpoint(path)[0])
 
 

@@ -44,15 +44,16 @@ def how_it_looks(result):
     """Introduce the cards."""
     shown = len(result.shown)
     unit = (
-        "They are surprisals in nats: a difference that one good pixel in 100 exceeds counts 4.6, and one in 1,000 counts 6.9. "
+        " A map adds the surprisals of several differences, in nats. By itself, a difference that one good pixel in 100 exceeds counts "
+        "4.6; one in 1,000 counts 6.9."
         if result.config.tails
         else ""
     )
     return (
         f"{shown} of {len(result.names)} test images, chosen by file name alone: the first good ones, and the first ones of each kind of "
         "defect. Left the image, right its anomaly map; the outline is the true defect. All maps of this page share one colour scale, from "
-        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. {unit}So the maps of good images "
-        "should stay dark."
+        f"0 to {heat_limit(result):.3g}, the 99.5th percentile over the maps of the whole test set. So the maps of good images "
+        f"should stay dark.{unit}"
     )
 
 
@@ -112,15 +113,17 @@ def _how_drawn(config):
     return (
         f"MDPS keeps pixels that look normal, and draws suspected pixels anew. {bright} Two other chains are shown "
         f"for comparison. Reconstruction draws every pixel anew, without guidance. The guided chain{start} draws every pixel anew too, but "
-        f"guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected.{_both(config)}"
+        f"guidance keeps it near the test image. The guided anomaly maps say which pixels are suspected.{_guided_map_added(config)}"
     )
 
 
-def _both(config):
+def _guided_map_added(config):
     """Say that the guided map is part of the result; "" where it is not."""
     weight = config.guided_weight
     return (
-        f" This run adds them, {weight:g} times, to the maps of MDPS, so that a defect which the mask misses still shows." if weight else ""
+        f" This run adds them, {weight:g} times, to the maps of MDPS, so that a defect just below the mask’s threshold can still show."
+        if weight
+        else ""
     )
 
 

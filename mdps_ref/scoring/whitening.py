@@ -1,4 +1,4 @@
-"""Whitening: the linear map of a layer's features after which a good image and its reconstruction differ alike in all directions.
+"""Whitening: a linear map of a layer's features, after which a good image and its reconstruction differ nearly alike in all directions.
 
 The squared distance of two whitened features is the squared Mahalanobis distance of the features [1]_. A direction in which the
 reconstructions of good images err much counts less than one in which they err little.
@@ -17,7 +17,7 @@ from mdps_ref.scoring.difference import pooled
 SHRINKAGE = 0.1  # of the covariance, towards a multiple of the identity: so that few images suffice
 
 
-class Covariance:
+class SecondMoments:
     """The second moments of the differences between the features of good images and of their reconstructions, layer by layer."""
 
     def __init__(self):
@@ -45,12 +45,21 @@ class Covariance:
         -----
         W W^T is the inverse of (1 - s) S + s trace(S) / C I, where S is the mean of d d^T over the differences d, and s is SHRINKAGE. No
         mean is subtracted, so that equal features have the distance 0. Where all differences are 0, W is the identity.
+
+        Raises
+        ------
+        InputError
+            If a difference is not finite.
         """
         return tuple(_whitening(products / count) for products, count in zip(self._products, self._counts, strict=True))
 
 
 def _whitening(second_moments):
     channels = len(second_moments)
+    if not np.isfinite(second_moments).all():
+        raise InputError(
+            "the features of good images or of their reconstructions are not finite; train longer, or with a lower learning_rate"
+        )
     if not second_moments.any():
         return np.eye(channels, dtype=np.float32)
     variance = np.trace(second_moments) / channels
@@ -66,7 +75,7 @@ def whitened(extract, matrices, xp):
     extract : callable
         extract(images) -> list of arrays, (N, h, w, C), one a layer.
     matrices : sequence of arrays, (C, C)
-        From `Covariance.whitening`.
+        From `SecondMoments.whitening`.
     xp : module
         The array module to compute with.
 

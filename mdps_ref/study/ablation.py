@@ -11,7 +11,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.evaluate import RESAMPLES, contrast_of
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import say, stage
-from mdps_ref.job.whitening import fitted_images
+from mdps_ref.job.whitening import images_to_fit
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import even_shares
 from mdps_ref.posterior.mask import mask_threshold
@@ -143,7 +143,8 @@ class _Bench:
         model, self._config, self._model = detector.model, configs[MDPS], detector.model
         self._extractors = make_extractors(configs.values(), model, detector.weights)
         self._images, self._train, self._side = images.test[chosen], images.train, images.side
-        whitenings = Whitenings(model, self._extractors, fitted_images(images.train))
+        whitenings = Whitenings(model, self._extractors, images_to_fit(images.train))
+        whitenings.know(self._config, detector.whitening)
         self._test, self._held_out = (
             Experiment(model, self._extractors, some, whitenings=whitenings) for some in (self._images, images.held_out[:])
         )

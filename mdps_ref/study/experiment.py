@@ -9,10 +9,11 @@ import numpy as np
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.errors import InputError
 from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once, one_after_another
+from mdps_ref.job.config import OWN
 from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import interruptible
 from mdps_ref.job.progress import progress
-from mdps_ref.job.whitening import fit_whitening, fitted_chain
+from mdps_ref.job.whitening import chain_to_fit, fit_whitening
 from mdps_ref.posterior.mask import suspected
 from mdps_ref.scoring.difference import DISTANCES, anomaly_map, layer_distances, pixel_map, smooth, tail_of
 from mdps_ref.scoring.features import unet_features
@@ -182,25 +183,44 @@ class Whitenings:
     model, extractors, draw_batches
         As for Experiment.
     images : array, (M, H, W, 3)
-        To fit to, from `fitted_images`.
+        To fit to, from `images_to_fit`.
     """
 
     def __init__(self, model, extractors, images, draw_batches=None):
         self._model, self._extractors, self._images = model, extractors, images
         self._experiment, self._fitted = Experiment(model, {}, images, draw_batches), {}
 
+    def know(self, config, whitening):
+        """Take the whitening that a run fitted to the features of `config`, (C, C) a layer; () if it has none."""
+        left = list(whitening)
+        for name in feature_keys(config) if left else ():
+            count = 1 if name[0] == OWN else config.layer_count - config.compares_own
+            self._fitted[name, *_whitening_key(config)], left = tuple(left[:count]), left[count:]
+
     def of(self, name, config):
-        """Return the matrices of the layers of the extractor with this key."""
+        """Return the whitening of an extractor under a Config.
+
+        Parameters
+        ----------
+        name : tuple
+            Its key.
+        config : Config
+
+        Returns
+        -------
+        tuple of arrays, (C, C)
+            One a layer.
+        """
         key = (name, *_whitening_key(config))
         if key not in self._fitted:
-            samples = self._experiment.samples(*fitted_chain(config))
+            samples = self._experiment.samples(*chain_to_fit(config))
             self._fitted[key] = fit_whitening(self._extractors[name], self._images, samples, self._model.xp)
         return self._fitted[key]
 
 
 def _whitening_key(config):
     """What the whitening of an extractor depends on."""
-    return _chain_key(*fitted_chain(config), None) if config.feature_distance == "mahalanobis" else ()
+    return _chain_key(*chain_to_fit(config), None) if config.feature_distance == "mahalanobis" else ()
 
 
 def _pixel_comparison(y):

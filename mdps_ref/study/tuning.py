@@ -22,7 +22,7 @@ from mdps_ref.data.planted import plant_in_all
 from mdps_ref.errors import shown
 from mdps_ref.job.config import AUTO, OWN
 from mdps_ref.job.progress import say
-from mdps_ref.job.whitening import fitted_images
+from mdps_ref.job.whitening import images_to_fit
 from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.difference import DISTANCES
 from mdps_ref.scoring.features import EXTRACTORS, found_networks
@@ -76,12 +76,13 @@ def tune(model, weights, config, images, train_images, **more):
         Of the noise predictor.
     config : Config
         The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
-        `config.tune` only features, their distance and the guided map's weight are chosen. The maps are then surprisals, and `tails` is
-        measured, where the rules, the image score and a given mask threshold allow it.
+        `config.tune` only features, their distance and the guided map's weight are chosen; and nothing, if this machine has no network of
+        ImageNet. The maps are then surprisals, and `tails` is measured, where the rules, the image score and a given mask threshold allow
+        it.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used.
     train_images : array, (N, H, W, 3), or StoredImages
-        Good images that trained it; the whitening of features is fitted to some of them.
+        Training images that are not held out; the whitening of features is fitted to some of them.
     **more
         For the Experiment, such as `draw_batches`.
 
@@ -95,11 +96,12 @@ def tune(model, weights, config, images, train_images, **more):
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
     given = told = dataclasses.replace(config, samples=1)
     start, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
-    extractors = make_extractors(_with_features(start), model, weights)
-    whitenings = Whitenings(model, extractors, fitted_images(train_images), **more)
-    experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
     if not config.tune and not found_networks():
-        return _changes(given, _with_tails(start, experiment(images[:MOST_IMAGES]))), []
+        experiment = Experiment(model, make_extractors([start], model, weights), images[:MOST_IMAGES], **more)
+        return _changes(given, _with_tails(start, experiment)), []
+    extractors = make_extractors(_with_features(start), model, weights)
+    whitenings = Whitenings(model, extractors, images_to_fit(train_images), **more)
+    experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
     counts = sorted({max(1, round(share * min(len(images), MOST_IMAGES))) for share in RUNGS})
     rungs = [_Rung(experiment, images[:count], config.seed) for count in counts]
     if not config.tune:

@@ -72,15 +72,15 @@ def variants(config):
     return {
         "reconstruction": Variant(STEPS, "Reconstruction alone", {}, "reconstruction", tails=bool(config.tails)),
         "guidance": Variant(STEPS, "Guidance alone", guided, "guided"),
-        "mask": Variant(STEPS, "Mask alone", {"masked": True, "mdps_strength": 0.0}),
+        "mask": Variant(STEPS, "Mask alone", {"masked": True, "mdps_strength": 0.0, "guided_weight": 0.0}),
         MDPS: Variant(STEPS, "MDPS", {}),
         "moment-matched": Variant(STEPS, "Moment-matched guidance", {"guidance": "moment_matched"}),
         "released": Variant(STEPS, "The released rules", {} if config.rules == "released" else released | other_scale),
         "pixel-maps": Variant(STEPS, "Pixel maps alone", other_scale, fuse=lambda pixels, features, pixel_weight: pixels),
         "feature-maps": Variant(STEPS, "Feature maps alone", {"pixel_weight": 0.0} | other_scale),
         **{
-            f"guided-weight-{weight:g}": Variant(SETTINGS, f"Guided map added {weight:g} times", {"masked": True, "guided_weight": weight})
-            for weight in (0.0, 1.0)
+            f"guided-weight-{weight:g}": Variant(SETTINGS, f"Guided map added {weight:g} times", {"guided_weight": weight})
+            for weight in ((0.0, 1.0) if config.masked else ())
         },
         **{f"distance-{distance}": _with_distance(distance, config) for distance in DISTANCES},
         **{f"n-{n}": Variant(SETTINGS, f"n = {n}", {"samples": n}) for n in (1, 2, 4, 8)},

@@ -232,10 +232,17 @@ def test_the_whitening_travels_with_the_detector(weights, images, quick_config, 
     np.testing.assert_allclose(layer, plain * np.arange(1, 25), rtol=1e-5)
     detector.save(tmp_path / "d.npz", {})
     np.testing.assert_array_equal(Detector.load(tmp_path / "d.npz").score(images).anomaly, detector.score(images).anomaly)
+    groups, about = load_checkpoint(tmp_path / "d.npz")
     for wrong in ((), (matrix, matrix), (matrix[:3],), (np.nan * matrix,)):
-        Detector(weights, config, 0.1, 0.2, whitening=wrong).save(tmp_path / "wrong.npz", {})
-        with fails_with("wrong.npz", "whitening", "its run"):
+        with fails_with("whitening", "'cosine'"):
+            Detector(weights, config, 0.1, 0.2, whitening=wrong)
+        save_checkpoint(tmp_path / "wrong.npz", groups | {"whitening": {f"{i}": array for i, array in enumerate(wrong)}}, about)
+        with fails_with("wrong.npz", "whitening"):
             Detector.load(tmp_path / "wrong.npz")
+    again = Detector.calibrated(weights, images, config, whitening=detector.whitening)
+    np.testing.assert_array_equal(again.model.features(images)[0], layer)
+    with fails_with("whitening", "'cosine'"):
+        Detector.calibrated(weights, images, config)
     with fails_with("whitening", "24"):
         detect.make_model(weights, config).features(images)
 

@@ -5,7 +5,7 @@ import pytest
 
 from mdps_ref.scoring import whitening
 from mdps_ref.scoring.difference import layer_distances, squared_distance
-from mdps_ref.scoring.whitening import Covariance, whitened
+from mdps_ref.scoring.whitening import SecondMoments, whitened
 
 rng = np.random.default_rng(0)
 MIX = rng.standard_normal((5, 5))  # channels that differ in size, and that are correlated
@@ -17,7 +17,7 @@ def layers(count, grow=1.0):
 
 
 def fitted(pairs):
-    covariance = Covariance()
+    covariance = SecondMoments()
     for pair in pairs:
         covariance.add(*pair)
     return covariance.whitening()
@@ -85,3 +85,10 @@ def test_features_of_any_size(grow):
     matrices = fitted([(layers(5, grow), layers(5, grow))])
     distance = squared_distance(*(whitened(lambda f: f, matrices, np)(layers(5, grow))[0] for _ in range(2)))
     assert 0.3 < distance.mean() < 30
+
+
+def test_features_that_are_not_finite_are_refused(fails_with):
+    x, y = layers(2), layers(2)
+    y[1][0, 0, 0, 0] = np.nan
+    with fails_with("not finite", "learning_rate"):
+        fitted([(x, y)])

@@ -1,13 +1,17 @@
 """Experiments: the maps are those of a run, and what two settings share is computed once."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 from mdps_ref.job import chains as job_chains
+from mdps_ref.job.chains import draw_samples, one_after_another
 from mdps_ref.job.detect import detect, make_model
+from mdps_ref.job.whitening import images_to_fit, whitening_of_run
 from mdps_ref.nn.unet import init_unet
+from mdps_ref.scoring.whitening import whitened
 from mdps_ref.study import experiment
 from mdps_ref.study.experiment import Experiment, tails_of_good
 
@@ -78,3 +82,18 @@ def test_the_tails_of_good_images_make_a_tenth_of_their_pixels_exceed_ln_10(tria
 def test_the_tails_of_another_chain_are_its_own(trials, quick_config):
     config = quick_config()
     assert tails_of_good(trials, config, chain_name="reconstruction") != tails_of_good(trials, config)
+
+
+def test_a_whitening_is_that_of_a_run_and_its_maps_are_too(model, some_images, quick_config, tmp_path):
+    """Of more images than share a pass of the network."""
+    config, good = quick_config(feature_distance="mahalanobis"), some_images(20)
+    whitening = whitening_of_run(model, good, config, tmp_path / "w.npz", functools.partial(one_after_another, work=draw_samples))
+    whitenings = experiment.Whitenings(model, {OWN: model.features}, images_to_fit(good))
+    np.testing.assert_array_equal(whitenings.of(OWN, config), whitening)
+    known = experiment.Whitenings(model, {}, None)
+    known.know(config, whitening)
+    np.testing.assert_array_equal(known.of(OWN, config), whitening)
+    trials = Experiment(model, {OWN: model.features}, good[:3], whitenings=known)
+    whitened_model = dataclasses.replace(model, features=whitened(model.features, whitening, np))
+    found = job_chains.run_chains(whitened_model, good[:3], config, "guided").anomaly(slice(None))
+    np.testing.assert_allclose(trials.anomaly(config, "guided")[0], found, rtol=1e-4, atol=1e-5)

@@ -81,13 +81,14 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
     monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1"])
     monkeypatch.setattr(experiment, "make_extractor", lambda config, xp: lambda images: [images, images])
     monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [np.roll(images, images.shape[1] // 2, axis=1)])
-    config = quick_config(features="auto")
+    config = quick_config(features="auto", pixel_weight=0.0)
     weights = init_unet(config.unet())
     settings, trials = tuning.tune(make_model(weights, config), weights, config, good, good)
     assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
     chosen = {"features", "feature_size", "feature_distance", "tails", "guided_weight"}
     assert {"features", "tails"} <= settings.keys() <= chosen
     assert {trial.family for trial in trials} == {"features", "both chains"}
+    assert {"guided_weight": 1.0} in [trial.settings for trial in trials]
 
 
 @pytest.fixture
