@@ -115,7 +115,12 @@ def test_every_row_is_there_with_numbers(everything):
     assert {path.name for path in out.iterdir()} == {"ablation.json", "ablation.html"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"masked": False}, {"rules": "released", "batch_size": 3}, {"mask_threshold": 0.01}], ids=str)
+WHITENED = {"feature_distance": "mahalanobis", "guided_weight": 0.5}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"masked": False}, {"rules": "released", "batch_size": 3}, {"mask_threshold": 0.01}, WHITENED], ids=str
+)
 def test_rows_are_those_of_the_run(settings, finished, tmp_path):
     """What the run wrote in metrics.json, made by other code: chain by chain, in one go, with exact metrics."""
     folder = finished(**settings)
