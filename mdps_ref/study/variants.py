@@ -79,8 +79,8 @@ def variants(config):
         "pixel-maps": Variant(STEPS, "Pixel maps alone", other_scale, fuse=lambda pixels, features, pixel_weight: pixels),
         "feature-maps": Variant(STEPS, "Feature maps alone", {"pixel_weight": 0.0} | other_scale),
         **{
-            f"guided-weight-{weight:g}": Variant(SETTINGS, f"Guided map added {weight:g} times", {"guided_weight": weight})
-            for weight in ((0.0, 1.0) if config.masked else ())
+            f"guided-weight-{weight}": Variant(SETTINGS, f"Guided map {what}", {"guided_weight": float(weight)})
+            for weight, what in (enumerate(("left out", "added")) if config.masked else ())
         },
         **{f"distance-{distance}": _with_distance(distance, config) for distance in DISTANCES},
         **{f"n-{n}": Variant(SETTINGS, f"n = {n}", {"samples": n}) for n in (1, 2, 4, 8)},
