@@ -38,12 +38,15 @@ def scores(folder):
         return np.array([float(row["score"]) for row in csv.DictReader(table)])
 
 
+WHITENED = {"features": "unet", "feature_distance": "mahalanobis", "guided_weight": 0.5}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", SIDES)
-def test_training_to_report_on_the_device(rules, strict_device, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [*({"rules": rules} for rules in SIDES), WHITENED], ids=str)
+def test_training_to_report_on_the_device(more, strict_device, data, tmp_path, monkeypatch):
     settings = tmp_path / "settings.json"
     quick = {"image_size": 16, "train_steps": 3, "batch_size": 2, "guided_start": 60, "mdps_start": 60, "stride": 30, "samples": 2}
-    settings.write_text(json.dumps(quick | {"rules": rules}))
+    settings.write_text(json.dumps(quick | more))
     arguments = ["--data", str(data), "--category", "thing", "--config", str(settings)]
     assert run.main([*arguments, "--backend", "numpy", "--out", str(tmp_path / "host")]) == 0
     monkeypatch.setattr(run, "find_backend", lambda name: strict_device)
