@@ -64,7 +64,7 @@ MUTANTS = [
     ("E14", "posterior/mask.py", "(maps > threshold)", "(maps > threshold * maps.max())"),
     ("E14", "released/chain.py", "least + share_of_range * (largest - least)", "share_of_range * largest"),
     ("E15", "scoring/difference.py", "absolute_difference(x_0 / (2 * deviation), y / (2 * deviation))", "absolute_difference(x_0, y)"),
-    ("E16", "scoring/difference.py", "distance = (1 - cosine_similarity(a, b))", "distance = cosine_similarity(a, b)"),
+    ("E16", "scoring/difference.py", "return 1 - cosine_similarity(a, b)", "return cosine_similarity(a, b)"),
     ("E16", "scoring/filters.py", "np.linspace(0, size_in - 1, size_out)", "np.linspace(0, size_in, size_out)"),
     ("E16", "scoring/filters.py", "np.eye(size, k=-1)) / 3", "np.eye(size, k=-1)) / 3 + 0.1"),
     ("E17", "scoring/difference.py", "features.max(axis=(1, 2), keepdims=True)", "features.max()"),
