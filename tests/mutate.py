@@ -108,7 +108,7 @@ def main(ids):
 def red_tests(equation, file, line, broken):
     """The equation's own tests that fail when `line` of `file` becomes `broken`, and why they could not run, or ""."""
     with tempfile.TemporaryDirectory() as copy:
-        for part in ("mdps_ref", "tests", "setup.cfg", "README.md"):
+        for part in ("mdps_ref", "tests", "tutorials", "data_scripts", "setup.cfg", "README.md"):
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, pathlib.Path(copy) / part)
         path = pathlib.Path(copy) / "mdps_ref" / file
