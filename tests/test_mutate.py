@@ -24,3 +24,9 @@ def test_its_exit_status_says_what_was_found(status, printed, expected, monkeypa
     monkeypatch.setattr(mutate.subprocess, "run", lambda command, **_: done if command[0] == sys.executable else None)
     assert mutate.main([]) == expected
     assert ("lives" in capsys.readouterr().out.splitlines()[2]) == (status == 0)
+
+
+@pytest.mark.slow
+def test_the_copy_holds_all_that_the_tests_need_and_they_go_red():
+    red, fault = mutate.red_tests(*next(row for row in mutate.MUTANTS if row[0] == "E16"))
+    assert red and not fault
