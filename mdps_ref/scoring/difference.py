@@ -103,13 +103,13 @@ def layer_distances(features_x, features_y, size, distance=cosine_distance):
     """
     distances = []
     for a, b in zip(features_x, features_y, strict=True):
-        found = distance(pooled(a), pooled(b)).astype(a.dtype)
+        found = distance(mean_pool3(a), mean_pool3(b)).astype(a.dtype)
         h, w = found.shape[1:]
         distances.append(along_both_axes(found[..., None], bilinear_matrix(h, size[0]), bilinear_matrix(w, size[1]))[..., 0])
     return distances
 
 
-def pooled(features):
+def mean_pool3(features):
     """Mean of each pixel and its neighbours, 3 x 3; those beyond the border count as 0.  Shape: (N, h, w, C)."""
     h, w = features.shape[1:3]
     return along_both_axes(features, mean3_matrix(h), mean3_matrix(w))

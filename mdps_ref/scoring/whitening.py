@@ -12,7 +12,7 @@ import numpy as np
 
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.errors import InputError
-from mdps_ref.scoring.difference import pooled
+from mdps_ref.scoring.difference import mean_pool3
 
 SHRINKAGE = 0.1  # of the covariance, towards a multiple of the identity: so that few images suffice
 
@@ -31,7 +31,7 @@ class SecondMoments:
         features_x, features_y : list of arrays, (N, h, w, C), one a layer
         """
         for layer, (a, b) in enumerate(zip(features_x, features_y, strict=True)):
-            differences = to_host(pooled(b) - pooled(a)).reshape(-1, a.shape[-1]).astype(np.float64)
+            differences = to_host(mean_pool3(b) - mean_pool3(a)).reshape(-1, a.shape[-1]).astype(np.float64)
             if layer == len(self._products):
                 self._products.append(0.0)
                 self._counts.append(0)
