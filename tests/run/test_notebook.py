@@ -13,3 +13,24 @@ def test_a_run_in_a_notebook_prints_its_metrics_and_shows_its_report(small_synth
     assert "image auroc" in printed.out and "flagged: " in printed.out and not printed.err
     (page,) = re.findall('<iframe [^>]*srcdoc="([^"]*)"', shown._repr_html_())
     assert html.unescape(page) == shown.path.read_text(encoding="utf-8")
+
+
+class Bare:
+    """A stream as a notebook in a browser has it: what is written is shown, and that is all."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_streams_may_know_nothing_of_themselves(monkeypatch, tmp_path):
+    out, err = Bare(), Bare()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    assert run.main(["--data", str(tmp_path / "none"), "--category", "part"]) == 2
+    assert err.text.startswith("mdps_ref: ") and err.text.count("\n") == 1 and not out.text
