@@ -1,5 +1,6 @@
 """How the site is built: a map from one source, files held against their hashes, one line for every mistake.  No browser is needed."""
 
+import json
 import pathlib
 import re
 
@@ -39,6 +40,20 @@ def test_a_notebook_gets_a_new_address_and_the_sites_copy_has_none(monkeypatch):
     (line,) = set(moved.splitlines()) - set(bare.splitlines())
     assert "Run this page" in line
     assert heads.linked(bare, "04_noise.ipynb") == moved
+
+
+def test_the_sites_copy_has_each_output_in_one_piece():
+    text = (TUTORIALS / "00_the_map.ipynb").read_text(encoding="utf-8")
+    before, after = (json.loads(some)["cells"] for some in (text, heads.with_whole_outputs(text)))
+    joined = 0
+    for old, new in zip(before, after, strict=True):
+        assert old["source"] == new["source"]
+        for listed, whole in zip(old.get("outputs", ()), new.get("outputs", ()), strict=True):
+            if "text" in listed:
+                assert whole["text"] == "".join(listed["text"])
+                joined += isinstance(listed["text"], list)
+            assert all(isinstance(value, str) for value in whole.get("data", {}).values())
+    assert joined
 
 
 def test_a_head_says_to_serve_the_site_while_its_address_is_this_machine(monkeypatch):

@@ -87,7 +87,7 @@ def run_jupyterlite(workshop, out):
         if path.is_file() and path.name not in LEFT_OUT:
             shutil.copy(path, contents)
     for notebook in contents.glob("*.ipynb"):
-        notebook.write_text(heads.unlinked(notebook.read_text(encoding="utf-8")), encoding="utf-8")
+        notebook.write_text(heads.with_whole_outputs(heads.unlinked(notebook.read_text(encoding="utf-8"))), encoding="utf-8")
     distribution.command(
         *(sys.executable, "-m", "jupyterlite_core", "build", "--lite-dir", workshop, "--contents", contents),
         *("--output-dir", out.absolute()),

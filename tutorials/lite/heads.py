@@ -45,6 +45,16 @@ def unlinked(text):
     return _rewritten(text, [])
 
 
+def with_whole_outputs(text):
+    """Return a notebook's file whose outputs are single strings: JupyterLite would show a list of lines with commas between."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            for place in (output, output.get("data", {})):
+                place.update({name: "".join(value) for name, value in place.items() if isinstance(value, list) and name != "traceback"})
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
 def _rewritten(text, paragraphs):
     """The notebook with these paragraphs below its title, in place of the link."""
     notebook = json.loads(text)
