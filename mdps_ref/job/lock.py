@@ -16,7 +16,8 @@ except ImportError:  # Windows
 else:
 
     def _lock(handle):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if hasattr(fcntl, "flock"):  # a browser has none, and only one process
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class Taken(InputError):

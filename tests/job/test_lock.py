@@ -84,3 +84,10 @@ def test_on_windows_the_first_byte_is_locked_without_waiting(tmp_path, monkeypat
             with pytest.raises(windows.Taken, match="wait for it"), windows.held_lock(tmp_path / "lock", "wait for it"):
                 pass
         assert not (tmp_path / "lock").exists()
+
+
+def test_in_a_browser_there_is_nothing_to_lock_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", types.SimpleNamespace())
+    with lock.held_lock(tmp_path / "lock", "taken"):
+        assert (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock").exists()
