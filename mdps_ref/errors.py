@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 class ProcessKilled(InputError):
-    """A process that shared the work was killed from outside. What was kept so far is good, and `--resume` goes on from there."""
+    """A process that shared the work was killed from outside. What was kept so far is good; a run and a scoring go on by `--resume`."""
 
 
 def exit_status(command, *arguments):
