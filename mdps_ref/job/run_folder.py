@@ -121,10 +121,11 @@ def _make_all(folder):
 
 
 def _remove_empty(folders):
-    """Remove the folders that are empty."""
+    """Remove the folders that are empty. In a browser rmdir also removes a folder that is not."""
     for path in folders:
-        with contextlib.suppress(OSError):  # it is not empty
-            path.rmdir()
+        with contextlib.suppress(OSError):  # it is gone, or another process has put something in
+            if not any(path.iterdir()):
+                path.rmdir()
 
 
 def _new_folder(name):

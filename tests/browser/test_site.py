@@ -86,3 +86,5 @@ def test_a_run_shows_its_report_and_the_bench_says_what_it_cannot_do(browse):
         assert heading.inner_text()
         bench = ran(book, 1, BENCH).text
         assert "one thread" in bench and "no second process" in bench and "scoring" in bench
+        # JupyterLite first asks the server for a folder that a notebook has made in this browser.
+        book.complaints = [words for words in book.complaints if "/api/contents/" not in words]

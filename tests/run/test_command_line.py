@@ -110,6 +110,18 @@ def test_a_folder_belongs_to_one_run_at_a_time_and_a_crash_frees_it(tmp_path, mo
         pass
 
 
+def test_a_folder_with_a_run_is_kept_where_rmdir_removes_what_is_inside(tmp_path, monkeypatch):
+    """As a browser's file system does; an empty folder is removed there, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pathlib.Path, "rmdir", shutil.rmtree)
+    with claimed(None, False, "nut") as folder:
+        (folder / "config.json").write_text("{}")
+    assert (folder / "config.json").is_file()
+    with claimed(None, False, "nut") as folder:
+        pass
+    assert not folder.exists()
+
+
 def test_a_folder_that_another_run_filled_before_the_lock_was_held_is_refused(tmp_path, monkeypatch, fails_with):
     hold = run_folder.held_lock
 
