@@ -165,6 +165,17 @@ def test_more_processes_than_cores_are_really_started(monkeypatch):
     assert sizes == [8] * 3 + [2] * 3
 
 
+def test_each_number_of_threads_is_measured_with_that_many():
+    """On one image the threads of `fast` are the network's own; a team that was made for one thread would keep it to one."""
+    limits = []
+    call = rows.shared_by_image(lambda part: limits.append(threads.LIMIT.get()), 1)
+    for limit in (1, 3, 1):
+        token = threads.LIMIT.set(limit)
+        call()
+        threads.LIMIT.reset(token)
+    assert limits == [1, 3, 1]
+
+
 def test_scaling_is_printed_drawn_and_written(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(scaling, "CALLS", 1)
     monkeypatch.setattr(scaling, "CORES", (1, 2))

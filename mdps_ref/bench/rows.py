@@ -18,7 +18,7 @@ from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.detect import Model, calibrate, make_model
 from mdps_ref.job.train import BatchGradient, start_training, train_step
 from mdps_ref.kernels.processes import Team, members
-from mdps_ref.kernels.threads import even_shares
+from mdps_ref.kernels.threads import LIMIT, even_shares
 from mdps_ref.nn.efficientnet import efficientnet_features
 from mdps_ref.nn.mobilenet import mobilenet_features
 from mdps_ref.nn.resnet import resnet_features
@@ -162,14 +162,17 @@ def guided_step(name, images):
 
 
 def shared_by_image(step, images):
-    """The call of step(part) for all images, shared as detection shares them: by a team of processes, made at the first call."""
+    """The call of step(part) for all images, shared as detection shares them: by a team of processes, made at the first call.
+
+    A team keeps the number of threads that it was made under, so each number has a team of its own.
+    """
     teams = {}
 
     def call():
-        count = members(images)
-        if count not in teams:
-            teams[count] = Team(step, count)
-        return teams[count]([(part,) for part in even_shares(images, count)])
+        count, threads = members(images), LIMIT.get()
+        if threads not in teams:
+            teams[threads] = Team(step, count)
+        return teams[threads]([(part,) for part in even_shares(images, count)])
 
     return call
 
