@@ -87,7 +87,13 @@ def draw_defect(category, defect, size, rng):
     return _photograph(image, noise_seed), _closed(abs(image - clean).max(axis=-1) > VISIBLE)
 
 
-def write_category(root, category, size=128, train=120, test_good=20, per_defect=6, seed=0):
+def one_after_another(work, places):
+    """Call work(place) for each place."""
+    for place in places:
+        work(place)
+
+
+def write_category(root, category, size=128, train=120, test_good=20, per_defect=6, seed=0, each=one_after_another):
     """Draw a whole category into the folder `<root>/<category>`, in MVTec AD's layout.
 
     Each image has its own random stream, named after its place (`weave/test/hole/000`). So the same call writes the same bytes, and a
@@ -102,6 +108,8 @@ def write_category(root, category, size=128, train=120, test_good=20, per_defect
     train, test_good, per_defect : int
         Number of images: good ones to train on, good ones to test on, and ones to test on for each kind of defect.
     seed : int
+    each : callable
+        each(work, places) calls work(place) for each of a list of places, in any order or process.
 
     Returns
     -------
@@ -122,14 +130,18 @@ def write_category(root, category, size=128, train=120, test_good=20, per_defect
     def stream(place, k):
         return random_stream(seed, "synthetic", f"{category}/{place}/{k:03d}")
 
-    for place, count in (("train/good", train), ("test/good", test_good)):
-        for k in range(count):
-            _write_png(folder / place / f"{k:03d}.png", draw_good(category, size, stream(place, k)))
-    for defect in DEFECTS[category]:
-        for k in range(per_defect):
-            image, mask = draw_defect(category, defect, size, stream(f"test/{defect}", k))
-            _write_png(folder / "test" / defect / f"{k:03d}.png", image)
-            _write_png(folder / "ground_truth" / defect / f"{k:03d}_mask.png", np.uint8(255) * mask)
+    def write(place):
+        part, kind, k = place
+        rng = stream(f"{part}/{kind}", k)
+        if kind == "good":
+            image = draw_good(category, size, rng)
+        else:
+            image, mask = draw_defect(category, kind, size, rng)
+            _write_png(folder / "ground_truth" / kind / f"{k:03d}_mask.png", np.uint8(255) * mask)
+        _write_png(folder / part / kind / f"{k:03d}.png", image)
+
+    counts = {("train", "good"): train, ("test", "good"): test_good} | {("test", defect): per_defect for defect in DEFECTS[category]}
+    each(write, [(*kind, k) for kind, count in counts.items() for k in range(count)])
     return folder
 
 

@@ -17,6 +17,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.progress import progress, say
 from mdps_ref.job.records import Records
 from mdps_ref.job.run_folder import WORK, check_name, read_json, write_config, write_json
+from mdps_ref.kernels.processes import Team, members
 
 SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
 TESTED_SHARE = 0.1  # of the training images, where there are no others to test on
@@ -131,7 +132,7 @@ def read_images(config, folder):
     if not config.data:
         check_request(config.category, SYNTHETIC["size"])
         write_config(folder, config)
-        write_category(root, config.category, seed=config.seed, **SYNTHETIC)
+        write_category(root, config.category, seed=config.seed, each=_in_processes, **SYNTHETIC)
     findings = Findings(pathlib.Path(root, config.category))
     category = read_category(root, config.category, findings)
     check_data(folder, category)
@@ -143,6 +144,13 @@ def read_images(config, folder):
     if config.data:
         write_config(folder, config)
     return images
+
+
+def _in_processes(work, items):
+    """Call work(item) for each item, shared among the processes of `fast`."""
+    count = members(len(items))
+    with Team(lambda some: [work(item) for item in some], count) as team:
+        team([(items[number::count],) for number in range(count)])
 
 
 def told(images, config):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.errors import InputError
+from mdps_ref.job import images
 from mdps_ref.job.config import make_config, with_defaults
 from mdps_ref.job.train import BatchGradient, draw_batch, start_training
 from mdps_ref.kernels import fast, processes
@@ -195,3 +196,12 @@ def test_a_shared_batch_has_the_gradient_of_the_whole_batch(batch, monkeypatch):
     assert other_loss == pytest.approx(loss, rel=1e-5)
     for name in one:
         np.testing.assert_allclose(several[name], one[name], rtol=0, atol=2e-5 * max(1e-3, abs(one[name]).max()), err_msg=name)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_is_drawn_is_shared_and_nothing_left_out(tmp_path, count):
+    """Each item leaves a file with the number of the process that did it."""
+    with fast(2):
+        images._in_processes(lambda name: (tmp_path / name).write_text(str(os.getpid())), [f"{number}" for number in range(count)])
+    done = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert done.keys() == {f"{number}" for number in range(count)} and len(set(done.values())) == min(2, count)
