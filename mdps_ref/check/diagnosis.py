@@ -55,7 +55,8 @@ def _call(exercise, function, case):
         try:
             result = exercise.apply(function, *arguments)
         except Exception as error:
-            return None, f"Calling {named(function)}({exercise.takes}) raised {type(error).__name__}: {_one_line(error)}"
+            remedy = ". Run the cell that defines it, then this cell again." if isinstance(error, NameError) else ""
+            return None, f"Calling {named(function)}({exercise.takes}) raised {type(error).__name__}: {_one_line(error)}{remedy}"
     if result is None:
         return None, without_a_body(function)
     changed = [name for name, a, b in zip(exercise.names, arguments, case, strict=False) if not _same(a, b)]
