@@ -30,24 +30,24 @@ def test_the_map_leads_to_the_page_without_python():
     assert 'href="try_it/"' in map_page(README)
 
 
-def test_a_notebook_gets_a_new_address_and_the_sites_copy_has_none(monkeypatch):
+def test_a_notebook_gets_a_new_address(monkeypatch):
     text = (TUTORIALS / "04_noise.ipynb").read_text(encoding="utf-8")
     monkeypatch.setattr(heads, "SITE", "https://someone.github.io/book/")
     moved = heads.linked(text, "04_noise.ipynb")
     assert moved != text and heads.linked(moved, "04_noise.ipynb") == moved
     assert moved.count("https://someone.github.io/book/notebooks/index.html?path=04_noise.ipynb") == 1
-    bare = heads.unlinked(moved)
-    (line,) = set(moved.splitlines()) - set(bare.splitlines())
-    assert "Run this page" in line
-    assert heads.linked(bare, "04_noise.ipynb") == moved
+    changed = set(text.splitlines()) ^ set(moved.splitlines())
+    assert len(changed) == 2 and all("Run this page" in line for line in changed)
 
 
-def test_the_sites_copy_has_each_output_in_one_piece():
+def test_the_sites_copy_is_unnumbered_and_has_each_output_in_one_piece():
     text = (TUTORIALS / "00_the_map.ipynb").read_text(encoding="utf-8")
-    before, after = (json.loads(some)["cells"] for some in (text, heads.with_whole_outputs(text)))
+    before, after = (json.loads(some)["cells"] for some in (text, heads.on_site(text)))
+    assert heads.WORDS in "".join(before[0]["source"]) and heads.WORDS not in "".join(after[0]["source"])
+    assert heads.ON_SITE in "".join(after[0]["source"])
     joined = 0
-    for old, new in zip(before, after, strict=True):
-        assert old["source"] == new["source"]
+    for old, new in zip(before[1:], after[1:], strict=True):
+        assert old["source"] == new["source"] and new.get("execution_count") is None
         for listed, whole in zip(old.get("outputs", ()), new.get("outputs", ()), strict=True):
             if "text" in listed:
                 assert whole["text"] == "".join(listed["text"])
@@ -104,9 +104,11 @@ def test_every_pinned_wheel_has_a_hash():
     assert [line for line in lines if not re.fullmatch(r"[a-z-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", line)] == []
 
 
-def test_a_page_of_jupyterlite_names_the_icon_beside_it():
-    page = build.with_icon("<html>\n<head>\n    <title>a</title></head><body>&lt;head></body>")
-    assert page == '<html>\n<head>\n    <link rel="icon" href="favicon.ico">\n    <title>a</title></head><body>&lt;head></body>'
+def test_a_page_of_jupyterlite_names_the_icon_beside_it_and_says_that_it_opens():
+    page = build.completed('<html>\n<head>\n    <title>a</title></head><body class="x">&lt;head></body>')
+    before, after = page.split(build.OPENING)
+    assert before == '<html>\n<head>\n    <link rel="icon" href="favicon.ico">\n    <title>a</title></head><body class="x">\n    '
+    assert after == "&lt;head></body>"
 
 
 def test_a_folder_that_is_not_empty_is_one_line(tmp_path, capsys):

@@ -101,6 +101,9 @@ def test_a_scratch_is_found_where_it_was_drawn(good):
     assert flagged and good.text("verdict").startswith("Flagged.")
     assert distance(place) < 0.06
     assert "top right" in good.text("verdict")
+    good.page.wait_for_selector("#run-says a")
+    assert good.text("run-says").startswith("Flagged. The search took ") and good.page.input_value("#step") == "13"
+    assert good.page.evaluate("document.getElementById('run-bar').value") == 1
 
 
 def test_the_steps_can_be_seen_again(good):

@@ -31,7 +31,7 @@ def map_page(readme):
     files = {row["number"]: row["file"] for row in notebooks}
     page = string.Template((HERE / "map.html").read_text(encoding="utf-8"))
     return page.substitute(
-        introduction=_inline(re.match(r"# [^\n]+\n+(.+?)\n\n", readme, re.DOTALL)[1].partition("They need no Internet")[0]),
+        introduction=_inline(re.match(r"# [^\n]+\n+(.+?)\n\n", readme, re.DOTALL)[1].partition("The notebooks need no Internet")[0]),
         readers="\n".join(_reader(row, files) for row in READER.finditer(readme)),
         notebooks="\n".join(_card(row) for row in notebooks),
     )

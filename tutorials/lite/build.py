@@ -7,6 +7,7 @@ Exit status: 0, or 2 with one line that says what could not be had.
 import argparse
 import json
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,12 @@ TUTORIALS = HERE.parent
 SETTINGS = ("jupyter-lite.json", "jupyter_lite_config.json", "overrides.json")
 LEFT_OUT = ("README.md", "refresh.py", "gallery.jpg")  # of the tutorials' files: they are for the repository
 ICON = '<link rel="icon" href="favicon.ico">'
+# Shown until JupyterLite has drawn its first element.
+OPENING = """<style>
+      .opening { margin: 3em; font: 17px system-ui, sans-serif; color: GrayText }
+      body:has(.lm-Widget) .opening { display: none }
+    </style>
+    <p class="opening" role="status">Opening the page, which takes some seconds …</p>"""
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")  # what a wheel is made from, beside the package
 
 
@@ -87,19 +94,22 @@ def run_jupyterlite(workshop, out):
         if path.is_file() and path.name not in LEFT_OUT:
             shutil.copy(path, contents)
     for notebook in contents.glob("*.ipynb"):
-        notebook.write_text(heads.with_whole_outputs(heads.unlinked(notebook.read_text(encoding="utf-8"))), encoding="utf-8")
+        notebook.write_text(heads.on_site(notebook.read_text(encoding="utf-8")), encoding="utf-8")
     distribution.command(
         *(sys.executable, "-m", "jupyterlite_core", "build", "--lite-dir", workshop, "--contents", contents),
         *("--output-dir", out.absolute()),
         cwd=workshop,
     )
     for page in out.glob("*/index.html"):
-        page.write_text(with_icon(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(completed(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def with_icon(page):
-    """Name the icon beside a page of JupyterLite, or the browser asks for one at the server's root, where the site has none."""
-    return page.replace("<head>", f"<head>\n    {ICON}", 1)
+def completed(page):
+    """Complete a page of JupyterLite: name the icon beside it, and say that it is opening while it is still blank.
+
+    Without the name the browser asks for an icon at the server's root, where the site has none.
+    """
+    return re.sub("(<body[^>]*>)", rf"\1\n    {OPENING}", page.replace("<head>", f"<head>\n    {ICON}", 1), count=1)
 
 
 def own_wheel(workshop):

@@ -1,4 +1,4 @@
-"""The link to the site, below the title of each notebook.
+"""What stands below the title of each notebook: in the repository the link to the site, and on the site how its cells are run.
 
 python tutorials/lite/heads.py    write it into all notebooks, and leave the rest of them as it is
 A fork sets SITE to the address of its own site first.
@@ -12,6 +12,11 @@ from book_map import address
 SITE = "http://127.0.0.1:8000/"  # where the README serves the site; once it is published, https://OWNER.github.io/REPOSITORY/
 TUTORIALS = pathlib.Path(__file__).parents[1]
 WORDS = "[Run this page in a browser tab]"
+ON_SITE = (
+    "**Every cell here is live.** Shift + Enter runs a cell; while it works, `[*]` stands beside it. What you see below the cells was "
+    "computed beforehand. Your own results replace it, and numbers in the brackets tell which cells you have run. The first cell also "
+    "starts Python, which takes half a minute or more."
+)
 
 
 def link(name):
@@ -40,15 +45,16 @@ def linked(text, name):
     return _rewritten(text, [link(name)])
 
 
-def unlinked(text):
-    """Return a notebook's file without its link: on the site the reader is there already."""
-    return _rewritten(text, [])
+def on_site(text):
+    """Return the site's copy of a notebook.
 
-
-def with_whole_outputs(text):
-    """Return a notebook's file whose outputs are single strings: JupyterLite would show a list of lines with commas between."""
-    notebook = json.loads(text)
+    Its head tells how cells are run. No cell is numbered yet, since the reader has run none. Its outputs are single strings: JupyterLite
+    would show a list of lines with commas between.
+    """
+    notebook = json.loads(_rewritten(text, [ON_SITE]))
     for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["execution_count"] = None
         for output in cell.get("outputs", ()):
             for place in (output, output.get("data", {})):
                 place.update({name: "".join(value) for name, value in place.items() if isinstance(value, list) and name != "traceback"})

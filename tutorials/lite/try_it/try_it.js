@@ -8,16 +8,16 @@ const PICTURES = [
   ["bent_tooth", "bent tooth"], ["heat_tint", "heat tint"],
 ];
 const KNOBS = {
-  start: { label: "How much noise", shown: (v) => `T = ${v}`, hint: "More noise hides a defect better, and hides more of your washer, too." },
+  start: { label: "How much noise", shown: (v) => `T = ${v}`, hint: "T, of 1,000 steps of noise. More noise hides a defect better, and hides more of your washer, too." },
   strength: { label: "Pull towards your picture", shown: (v) => `w × ${v}`,
-    hint: "0: the network imagines any good washer. More: it keeps to yours, in the end with its defect." },
-  samples: { label: "How often it imagines", shown: (v) => `n = ${v}`, hint: "The maps of all samples are averaged. Twice the samples take twice the time." },
+    hint: "w, the weight of that pull. 0: the network imagines any good washer. Far right: it copies your picture, defect included." },
+  samples: { label: "How often it imagines", shown: (v) => `n = ${v}`, hint: "n samples; their maps are averaged. Twice the samples take twice the time." },
   mask_share: { label: "How much is suspected", shown: (v) => `${Math.round(100 * v)} %`,
-    hint: "The mask's share: of the pixels of good washers, this many are suspected and redrawn." },
+    hint: "How easily a pixel is suspected: at 5 %, one in twenty pixels of good washers is suspected and redrawn." },
 };
 const USUAL = { start: 300, strength: 1, samples: 1, mask_share: 0.05 };
 const PASSES = { guided: "First pass", mdps: "Second pass" };
-const SECONDS = 0.65; // of a guided step, until a search has told how fast this machine is
+const SECONDS = [0.6, 1.6]; // of a guided step, on a fast machine and on a slow one, until a search has told how fast this one is
 
 const element = (id) => document.getElementById(id);
 const shown = ["x_t", "x_0", "mask", "own", "sample", "map"].map(element); // what a search draws
@@ -213,13 +213,22 @@ async function search() {
   try {
     const { end } = await ask({ ask: "search", picture: pixels, row: here }, (step) => page.searching === searching && stepped(step));
     if (page.searching !== searching) return;
-    if (end === "done") page.seconds = (performance.now() - began) / 1000 / effort;
-    element("run-says").textContent = `Done in ${((performance.now() - began) / 1000).toFixed(0)} s. The verdict is below.`;
+    if (end === "done") told((performance.now() - began) / 1000, effort);
   } catch (error) {
     element("run-says").textContent = `This did not work: ${lastLine(error.message)}`;
   }
   page.searching = null;
   busy(false);
+}
+
+// Below the button: the verdict in a word, how long the search took, and a link to the map, which is far below.
+function told(seconds, effort) {
+  const first = document.createElement("b"), link = document.createElement("a");
+  page.seconds = [seconds / effort];
+  first.textContent = document.querySelector("#verdict b").textContent;
+  link.textContent = "See where, and why";
+  link.href = "#h-map";
+  element("run-says").replaceChildren(first, ` The search took ${seconds.toFixed(0)} s. `, link);
 }
 
 function stop() {
@@ -234,7 +243,7 @@ function busy(yes) {
   const [on, off] = yes ? ["cancel", "run"] : ["run", "cancel"];
   enable(on, true);
   enable(off, false, on);
-  element("run-bar").value = 0;
+  if (yes) element("run-bar").value = 0;
 }
 
 function describe(canvas, words = "") {
@@ -310,7 +319,11 @@ function outdated(words) {
   for (const canvas of shown) canvas.classList.add("stale");
   element("run").disabled = !page.pixels || Boolean(page.searching);
   enable("usual", Object.keys(USUAL).some((name) => USUAL[name] !== page.knobs[name]), "run");
-  if (!page.searching) element("run-says").textContent = `A search takes about ${Math.max(1, Math.round(work() * page.seconds))} s.`;
+  if (!page.searching) {
+    const seconds = page.seconds.map((each) => Math.max(1, Math.round(work() * each)));
+    element("run-says").textContent = `A search takes about ${seconds.join(" to ")} s.`;
+    element("run-bar").value = 0;
+  }
   drawScale();
 }
 
