@@ -136,7 +136,7 @@ def posterior_samples(chain, y, mask, images, numbers, seed, stream):
     images : list of str, N
         Keys of the images, such as those of `backend.image_key`.
     numbers : sequence of ints, n
-        The numbers of the samples, such as range(n). Seed, stream, image key and number together key the noise of a sample.
+        The numbers of the samples, such as range(n). The noise of a sample is seeded by seed, stream, image key and number.
     seed : int
     stream : str
 
