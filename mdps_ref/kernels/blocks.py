@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from mdps_ref.kernels.buffers import empty
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads
+from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
 
 BLOCK = 2**17  # entries that a thread works on at a time: half a megabyte in float32, a call of some ten microseconds
 LINE = 2048  # entries, about, of a line of several pixels
@@ -46,7 +46,7 @@ def linear(x, w, b):
             if adds:
                 add_along(y[part], b[None])
 
-    in_threads(work, blocks(len(rows), ROWS), PER_PRODUCT * x.size * w.shape[1])
+    in_threads(work, pieces(len(rows), ROWS), PER_PRODUCT * x.size * w.shape[1])
     return y.reshape(*x.shape[:-1], w.shape[1])
 
 

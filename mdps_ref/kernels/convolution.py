@@ -15,7 +15,7 @@ from mdps_ref.kernels.blocks import Padded, add_along, matmul
 from mdps_ref.kernels.buffers import cut, empty
 from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, blocks, even_shares, in_threads, pieces
 
-COLUMNS = 256  # output channels at most in one piece of work, where all pixels are in one block
+COLUMNS = 256  # channels of the result at most in one piece of work, where all pixels are in one block
 FEW_PIXELS = 128  # pixels of a band at least: with fewer, reading the kernel again for each band would cost more than the patches
 LARGE = 2**19  # multiplications of one offset from which on Winograd's form is faster
 CROWDED = 128  # pairs of channels for each pixel, beyond which Winograd's transformed kernel is too large for the cache
@@ -75,16 +75,18 @@ def direct_to_image(g, w):
     """
     (n, h, wide, c_out), (k, c_in) = g.shape, w.shape[1:3]
     to_x, taps = empty((n, h, wide, c_in), g.dtype), w.reshape(k * k, c_in, c_out).swapaxes(1, 2)
-    images = bands_of(n, 1, max(1, ENTRIES // (k * k * h * wide * c_in)))
+    images = blocks(n, max(1, ENTRIES // (k * k * h * wide * c_in)))
+    parts = list(itertools.product(images, pieces(c_in, COLUMNS) if len(images) == 1 else blocks(c_in, c_in)))
 
     def work(parts):
-        memory = empty((k * k * to_x[images[0][0]].size,), g.dtype)
-        for part, _ in parts:
-            products = cut(memory, (k * k, g[part, ..., 0].size, c_in))
-            np.matmul(g[part].reshape(-1, c_out), taps, out=products)
-            _add_shifted(products.reshape(k, k, *to_x[part].shape), to_x[part])
+        memory = empty((k * k * to_x[images[0]].size,), g.dtype)
+        for some, columns in parts:
+            result = to_x[some][..., columns]
+            products = cut(memory, (k * k, g[some, ..., 0].size, result.shape[3]))
+            np.matmul(g[some].reshape(-1, c_out), taps[..., columns], out=products)
+            _add_shifted(products.reshape(k, k, *result.shape), result)
 
-    in_threads(work, images, PER_PRODUCT * g.size * c_in * k * k)
+    in_threads(work, parts, PER_PRODUCT * g.size * c_in * k * k)
     return to_x
 
 
