@@ -24,7 +24,7 @@ from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_co
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.training_check import check_training, warning
 from mdps_ref.job.weights import load_weights
-from mdps_ref.job.whitening import whitening_of_run
+from mdps_ref.job.whitening import keep_whitening, whitening_of_run
 from mdps_ref.scoring.metrics import exceeds
 
 TUNING = "tuning.json"
@@ -44,8 +44,8 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
     resume : bool
         Go on from the checkpoint in `folder`, if it has one.
     tune : callable, optional
-        tune(model, weights, config, held-out good images, other good images) -> settings, trials, such as `study.tuning.tune`; where
-        `config` asks for it, by `tune` or features "auto".
+        tune(model, weights, config, held-out good images, other good images) -> settings, trials, whitening, such as
+        `study.tuning.tune`; where `config` asks for it, by `tune` or features "auto".
     begun : callable
         begun() is called once all images are read, so that the folder stays.
     cluster : callable, optional
@@ -79,12 +79,12 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
             if cluster:
                 tune = functools.partial(tune, draw_batches=cluster(draw_samples, weights, config))
             config, trials = tuned(tune, model, weights, config, images, folder)
-        model = make_model(weights, config)
+        extractor = make_extractor(config, xp)
     whitening = ()
     if config.feature_distance == "mahalanobis":
         with stage("whitening", seconds):
-            whitening = _fitted_whitening(weights, config, images, folder, cluster)
-        model = make_model(weights, config, whitening=whitening)
+            whitening = _fitted_whitening(weights, config, extractor, images, folder, cluster)
+    model = make_model(weights, config, extractor, whitening)
     with stage("training check", seconds):
         training = check_training(model, config, images.train, images.held_out)
     warned = warning(training, config, folder)
@@ -142,6 +142,8 @@ def trained_weights(config, images, folder, xp, resume):
 def tuned(tune, model, weights, config, images, folder):
     """Choose settings; write tuning.json, and config.json with the chosen ones. A resumed run takes its choice from tuning.json.
 
+    The whitening that the choice was made with is kept for the rest of the run.
+
     Returns
     -------
     Config
@@ -152,7 +154,9 @@ def tuned(tune, model, weights, config, images, folder):
     path, steps = folder / TUNING, None if config.weights else config.train_steps
     chosen = read_json(path) if path.exists() else None
     if chosen is None or chosen["train_steps"] != steps:
-        settings, trials = tune(model, weights, config, images.held_out, images.train)
+        settings, trials, whitening = tune(model, weights, config, images.held_out, images.train)
+        if whitening:
+            keep_whitening(_whitening_file(folder, config), whitening)
         chosen = {"train_steps": steps, "settings": settings, "trials": [dataclasses.asdict(trial) for trial in trials]}
         write_json(path, chosen)
     config = dataclasses.replace(config, **chosen["settings"])
@@ -160,11 +164,15 @@ def tuned(tune, model, weights, config, images, folder):
     return config, chosen["trials"]
 
 
-def _fitted_whitening(weights, config, images, folder, cluster):
+def _fitted_whitening(weights, config, extractor, images, folder, cluster):
     """The whitening of the features, fitted once, and kept while the run is under way."""
-    model = make_model(weights, dataclasses.replace(config, feature_distance="cosine"))
+    model = make_model(weights, dataclasses.replace(config, feature_distance="cosine"), extractor)
     draw = cluster(draw_samples, weights, config) if cluster else functools.partial(one_after_another, work=draw_samples)
-    return whitening_of_run(model, images.train, config, _work_of(folder, config) / "whitening.npz", draw)
+    return whitening_of_run(model, images.train, config, _whitening_file(folder, config), draw)
+
+
+def _whitening_file(folder, config):
+    return _work_of(folder, config) / "whitening.npz"
 
 
 def _work_of(folder, config):

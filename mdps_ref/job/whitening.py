@@ -87,9 +87,14 @@ def whitening_of_run(model, good_images, config, path, draw_batches):
             for part, some in zip(parts, drawn, strict=True):
                 samples.append(some)
                 shown.update(len(part))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(path, as_group(fit_whitening(model.features, images, np.concatenate(samples), model.xp)), {})
+        keep_whitening(path, fit_whitening(model.features, images, np.concatenate(samples), model.xp))
     return of_group(load_checkpoint(path)[0])
+
+
+def keep_whitening(path, whitening):
+    """Write the file that `whitening_of_run` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, as_group(whitening), {})
 
 
 def as_group(whitening):

@@ -197,6 +197,12 @@ class Whitenings:
             count = 1 if name[0] == OWN else config.layer_count - config.compares_own
             self._fitted[name, *_whitening_key(config)], left = tuple(left[:count]), left[count:]
 
+    def of_config(self, config):
+        """Return the whitening of all layers that a Config compares; () if their distance takes none."""
+        if config.feature_distance != "mahalanobis":
+            return ()
+        return tuple(matrix for name in feature_keys(config) for matrix in self.of(name, config))
+
     def of(self, name, config):
         """Return the whitening of an extractor under a Config.
 

@@ -91,6 +91,8 @@ def tune(model, weights, config, images, train_images, **more):
     settings : dict
         The chosen ones, where they differ from `config`.
     trials : list of Trial
+    whitening : tuple of arrays, (C, C)
+        Of each layer of the chosen features; () if their distance takes none, or if nothing was chosen.
     """
     if config.features == AUTO and not found_networks():
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
@@ -98,7 +100,7 @@ def tune(model, weights, config, images, train_images, **more):
     start, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
     if not config.tune and not found_networks():
         experiment = Experiment(model, make_extractors([start], model, weights), images[:MOST_IMAGES], **more)
-        return _changes(given, _with_tails(start, experiment)), []
+        return _changes(given, _with_tails(start, experiment)), [], ()
     extractors = make_extractors(_with_features(start), model, weights)
     whitenings = Whitenings(model, extractors, images_to_fit(train_images), **more)
     experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
@@ -115,7 +117,7 @@ def tune(model, weights, config, images, train_images, **more):
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
     if start.tails:  # start and guidance may have changed since they were measured
         start = _with_tails(start, rungs[-1].experiment, counts[-1])
-    return _changes(given, start), trials
+    return _changes(given, start), trials, whitenings.of_config(start)
 
 
 class _Rung:

@@ -205,7 +205,7 @@ def test_the_samples_of_tuning_are_drawn_on_the_cluster(arguments, cluster, tmp_
         here, there = (Experiment(model, {}, images[:], *more).samples(config, "guided") for more in ([], [draw_batches]))
         np.testing.assert_array_equal(there, here)
         compared.append(here.shape[:2])
-        return {}, []
+        return {}, [], ()
 
     monkeypatch.setattr(run, "tune", tune)
     assert run.main(arguments(tmp_path / "out", "--tune", "--quiet", "--cluster", cluster.scheduler_address)) == 0

@@ -83,7 +83,7 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
     monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [np.roll(images, images.shape[1] // 2, axis=1)])
     config = quick_config(features="auto", pixel_weight=0.0)
     weights = init_unet(config.unet())
-    settings, trials = tuning.tune(make_model(weights, config), weights, config, good, good)
+    settings, trials, _ = tuning.tune(make_model(weights, config), weights, config, good, good)
     assert settings["features"] in ("mobilenet_v1", "unet+mobilenet_v1")
     chosen = {"features", "feature_size", "feature_distance", "tails", "guided_weight"}
     assert {"features", "tails"} <= settings.keys() <= chosen
@@ -103,7 +103,8 @@ def tuned(some_images, quick_config, monkeypatch):
         monkeypatch.setattr(tuning, "FAMILIES", families or tuning.FAMILIES)
         config = quick_config(**settings)
         weights = init_unet(config.unet())
-        return *tuning.tune(make_model(weights, config), weights, config, some_images(3), some_images(2)), drawn
+        settings, trials, _ = tuning.tune(make_model(weights, config), weights, config, some_images(3), some_images(2))
+        return settings, trials, drawn
 
     return run
 
