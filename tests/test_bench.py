@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import json
 import multiprocessing
 
@@ -35,6 +36,14 @@ def test_it_prints_and_writes_every_row_on_one_thread_and_on_all(quick, tmp_path
         assert row["seconds"] > 0 and row["mib"] >= 0 and row["their_seconds"] is None
         assert f"{1000 * row['seconds']:.2f}" in printed
     assert set(results["exponents"]) == {"growth with nothing"}
+
+
+@pytest.mark.parametrize("seconds, side", [(0.0005, 2048), (0.0025, 1024), (0.02, 512), (1.0, 256)])
+def test_the_large_product_is_smaller_where_it_would_take_seconds(monkeypatch, seconds, side):
+    """A product of 256 x 256 takes `seconds`; one of twice the side, eight times as long; all take at most half a second but the last."""
+    clock = itertools.count(0.0, seconds)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    assert timing.large_side() == side
 
 
 def test_only_some_rows_and_the_kernels_that_it_measures(quick, capsys):

@@ -109,9 +109,10 @@ def measure_table(args):
     if not chosen and not exponents:
         raise InputError(f"--only {args.only!r}: no row begins with that; there are {', '.join([*(row.name for row in table), *growths])}")
     with_memory = not args.quick and timing.starts_processes()
-    peaks = {threads: timing.sgemm_peak(threads) for threads in sorted({1, CORES})}
+    side = timing.large_side()
+    peaks = {threads: timing.sgemm_peak(threads, side) for threads in sorted({1, CORES})}
     print(f"NumPy's BLAS: {timing.blas()}")
-    print("matrix product of 2048 x 2048: " + ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items()))
+    print(f"matrix product of {side} x {side}: " + ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in peaks.items()))
     for sentence in left_out(with_memory or args.quick):
         print(sentence)
     print(COLUMNS, flush=True)

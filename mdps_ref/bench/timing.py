@@ -56,11 +56,27 @@ def blas():
     )
 
 
-def sgemm_peak(threads, side=2048):
-    """Return the GFLOP/s of a large float32 matrix product, the best of five."""
-    a = np.random.default_rng(0).standard_normal((side, side), np.float32)
+def large_side(side=2048, seconds=0.5):
+    """Return the side of a large matrix product, halved until it takes less than so many seconds; in a browser 2048 take half a minute."""
+    call = _product(256)
+    call()
+    start = time.perf_counter()
+    call()
+    estimate = (time.perf_counter() - start) * (side / 256) ** 3
+    while side > 256 and estimate > seconds:
+        side, estimate = side // 2, estimate / 8
+    return side
+
+
+def sgemm_peak(threads, side):
+    """Return the GFLOP/s of a float32 product of two matrices (side, side), the best of five."""
     with fast(threads):
-        return 2e-9 * side**3 / min(timed(lambda: matmul(a, a)) for _ in range(5))
+        return 2e-9 * side**3 / min(timed(_product(side)) for _ in range(5))
+
+
+def _product(side):
+    a = np.random.default_rng(0).standard_normal((side, side), np.float32)
+    return lambda: matmul(a, a)
 
 
 def growth(make_call, sizes):

@@ -21,10 +21,11 @@ TUTORIALS = HERE.parent
 SETTINGS = ("jupyter-lite.json", "jupyter_lite_config.json", "overrides.json")
 LEFT_OUT = ("README.md", "refresh.py", "gallery.jpg")  # of the tutorials' files: they are for the repository
 ICON = '<link rel="icon" href="favicon.ico">'
-# Shown until JupyterLite has drawn its first element.
+# The words are shown until JupyterLite has drawn its first element. Its printed lines would break within words.
 OPENING = """<style>
       .opening { margin: 3em; font: 17px system-ui, sans-serif; color: GrayText }
       body:has(.lm-Widget) .opening { display: none }
+      body .jp-RenderedText pre { word-break: normal; overflow-wrap: anywhere }
     </style>
     <p class="opening" role="status">Opening the page, which takes some seconds …</p>"""
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")  # what a wheel is made from, beside the package
