@@ -116,6 +116,15 @@ def test_without_a_network_of_imagenet_only_tails_are_measured_and_the_remedy_is
     assert tuning.REMEDY in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("limit, count", [({}, 3), ({"MOST_IMAGES": 2}, 2), ({"MOST_PIXELS": 1}, 1)], ids=str)
+def test_so_many_images_are_looked_at(limit, count, tuned, quick_config, monkeypatch):
+    """Of three; with MOST_PIXELS, one image's worth."""
+    for name, value in limit.items():
+        monkeypatch.setattr(tuning, name, value * quick_config().image_size ** 2 if name == "MOST_PIXELS" else value)
+    _, trials, _ = tuned({"image score": tuning.FAMILIES["image score"]}, features="unet", tune=True)
+    assert {trial.images for trial in trials} == {count}
+
+
 def test_without_a_mask_the_tails_are_those_of_the_one_chain_that_there_is(tuned):
     settings, _, drawn = tuned(features="auto", masked=False)
     assert "tails" in settings and drawn == ["mdps"]
