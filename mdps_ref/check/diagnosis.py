@@ -55,7 +55,7 @@ def _call(exercise, function, case):
         try:
             result = exercise.apply(function, *arguments)
         except Exception as error:
-            remedy = ". Run the cell that defines it, then this cell again." if type(error) is NameError else ""
+            remedy = ". If another cell defines it, run that cell first." if type(error) is NameError else ""
             return None, f"Calling {named(function)}({exercise.takes}) raised {type(error).__name__}: {_one_line(error)}{remedy}"
     if result is None:
         return None, without_a_body(function)

@@ -70,7 +70,7 @@ def shifted_score(f):
 
 
 def leads_to_y(f):
-    """Tweedie's formula: put into it (E05), your noise gives y, from any x_t."""
+    """Tweedie's formula (E05): with your noise it gives y, from any x_t."""
     y, x_t = IMAGES[:2]
     for level in (0.999, 0.4, 0.01):
         agree((x_t - (1 - level) ** 0.5 * np.asarray(f(y, x_t, level))) / level**0.5, y, f"the clean image at alpha_bar_t = {level}")

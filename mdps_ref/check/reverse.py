@@ -8,7 +8,7 @@ IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
 
 
 def regression(f):
-    """the mean of a Gaussian world, known in closed form, and it undoes the forward process."""
+    """the mean of a Gaussian world in closed form; it also undoes the forward process."""
     mu, v, level, x_t = 0.3, 0.7, 0.4, normal(5)
     away = (x_t - level**0.5 * mu) / (level * v + 1 - level)
     agree(f(x_t, (1 - level) ** 0.5 * away, level), mu + level**0.5 * v * away, "E[x_0 | x_t] of a Gaussian world")

@@ -76,17 +76,18 @@ def direct_to_image(g, w):
     (n, h, wide, c_out), (k, c_in) = g.shape, w.shape[1:3]
     to_x, taps = empty((n, h, wide, c_in), g.dtype), w.reshape(k * k, c_in, c_out).swapaxes(1, 2)
     images = blocks(n, max(1, ENTRIES // (k * k * h * wide * c_in)))
-    parts = list(itertools.product(images, pieces(c_in, COLUMNS) if len(images) == 1 else blocks(c_in, c_in)))
+    shares = list(itertools.product(images, pieces(c_in, COLUMNS) if len(images) == 1 else blocks(c_in, c_in)))
+    widest = max(columns.stop - columns.start for _, columns in shares)
 
     def work(parts):
-        memory = empty((k * k * to_x[images[0]].size,), g.dtype)
+        memory = empty((k * k * to_x[images[0], ..., :widest].size,), g.dtype)
         for some, columns in parts:
             result = to_x[some][..., columns]
             products = cut(memory, (k * k, g[some, ..., 0].size, result.shape[3]))
             np.matmul(g[some].reshape(-1, c_out), taps[..., columns], out=products)
             _add_shifted(products.reshape(k, k, *result.shape), result)
 
-    in_threads(work, parts, PER_PRODUCT * g.size * c_in * k * k)
+    in_threads(work, shares, PER_PRODUCT * g.size * c_in * k * k)
     return to_x
 
 

@@ -26,7 +26,7 @@ def test_a_known_mistake_is_told_by_its_own_sentence(name, sentence, capsys):
 STUBS = {
     "returned None": (lambda *arguments: None, "returned None"),
     "takes too little": (lambda x: x, "raised TypeError"),
-    "a name of another cell": (lambda *arguments: eval("my_tweedie"), "'my_tweedie' is not defined. Run the cell that defines it"),
+    "a name of another cell": (lambda *arguments: eval("my_tweedie"), "'my_tweedie' is not defined. If another cell defines it"),
     "a shape": (lambda x_t, eps, z, a, b: x_t[0], "The shape of the result is (3, 3, 2); it should be (2, 3, 3, 2)"),
     "two results": (lambda x_t, eps, z, a, b: (x_t, eps), "It should return one result"),
     "text": (lambda x_t, eps, z, a, b: np.full(x_t.shape, "x"), "it should hold numbers"),

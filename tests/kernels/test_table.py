@@ -199,3 +199,12 @@ def test_a_readers_primitive_of_a_known_name_keeps_its_own_meaning():
     with fast():
         np.testing.assert_array_equal(sum(x, axis=(0,)), 3 * x)
         np.testing.assert_allclose(ops.sum(x, axis=(0,)), x.sum(axis=0))
+
+
+@pytest.mark.parametrize("channels", [5, 261, 520])
+def test_the_pullback_to_one_small_image_is_that_of_the_plain_form_however_its_channels_are_shared(channels):
+    """From 129 channels on they are shared, and 261 not evenly."""
+    rng = np.random.default_rng(channels)
+    x, w, g = (rng.standard_normal(shape) for shape in ((1, 4, 5, channels), (3, 3, channels, 2), (1, 4, 5, 2)))
+    expected = next(iter(conv2d(Tensor(x), w, np.zeros(2)).node.pullback(g)))
+    np.testing.assert_allclose(convolution.direct_to_image(g, w), expected, atol=1e-12)

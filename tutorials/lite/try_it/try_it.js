@@ -8,10 +8,10 @@ const PICTURES = [
   ["bent_tooth", "bent tooth"], ["heat_tint", "heat tint"],
 ];
 const KNOBS = {
-  start: { label: "How much noise", shown: (v) => `T = ${v}`, hint: "T, of 1,000 steps of noise. More noise hides a defect better, and hides more of your washer, too." },
+  start: { label: "How much noise", shown: (v) => `T = ${v}`, hint: "T counts steps of noise, out of 1,000. More noise hides a defect better, and hides more of your washer, too." },
   strength: { label: "Pull towards your picture", shown: (v) => `w × ${v}`,
     hint: "w, the weight of that pull. 0: the network imagines any good washer. Far right: it copies your picture, defect included." },
-  samples: { label: "How often it imagines", shown: (v) => `n = ${v}`, hint: "n samples; their maps are averaged. Twice the samples take twice the time." },
+  samples: { label: "How often it imagines", shown: (v) => `n = ${v}`, hint: "The network imagines n washers; their maps are averaged. Twice the samples take twice the time." },
   mask_share: { label: "How much is suspected", shown: (v) => `${Math.round(100 * v)} %`,
     hint: "How easily a pixel is suspected: at 5 %, one in twenty pixels of good washers is suspected and redrawn." },
 };
@@ -215,6 +215,7 @@ async function search() {
     if (page.searching !== searching) return;
     if (end === "done") told((performance.now() - began) / 1000, effort);
   } catch (error) {
+    element("run-bar").value = 0;
     element("run-says").textContent = `This did not work: ${lastLine(error.message)}`;
   }
   page.searching = null;
