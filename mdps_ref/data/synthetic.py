@@ -87,13 +87,13 @@ def draw_defect(category, defect, size, rng):
     return _photograph(image, noise_seed), _closed(abs(image - clean).max(axis=-1) > VISIBLE)
 
 
-def one_after_another(work, places):
+def for_each(work, places):
     """Call work(place) for each place."""
     for place in places:
         work(place)
 
 
-def write_category(root, category, size=128, train=120, test_good=20, per_defect=6, seed=0, each=one_after_another):
+def write_category(root, category, size=128, train=120, test_good=20, per_defect=6, seed=0, each=for_each):
     """Draw a whole category into the folder `<root>/<category>`, in MVTec AD's layout.
 
     Each image has its own random stream, named after its place (`weave/test/hole/000`). So the same call writes the same bytes, and a
@@ -109,7 +109,7 @@ def write_category(root, category, size=128, train=120, test_good=20, per_defect
         Number of images: good ones to train on, good ones to test on, and ones to test on for each kind of defect.
     seed : int
     each : callable
-        each(work, places) calls work(place) for each of a list of places, in any order or process.
+        each(work, places) calls work(place) once for every place of a list, in any order and in any process.
 
     Returns
     -------
