@@ -96,30 +96,35 @@ def plant(image, other, kind, rng):
     raise ValueError(f"{kind}: {TRIES} draws changed no pixel visibly")
 
 
-def plant_in_all(images, seed):
-    """Plant one defect in each image, the kinds in turn.
+def plant_in_all(images, seed, times=1):
+    """Plant defects in copies of images, one in each copy, the kinds in turn.
 
     Parameters
     ----------
     images : array, (N, H, H, 3), in [-1, 1]
         Good images.
     seed : int
+    times : int
+        The number of copies of each image.
 
     Returns
     -------
-    images : array, (N, H, H, 3)
-    masks : array, (N, H, H) bool
-    kinds : list of str, N
+    images : array, (times N, H, H, 3)
+        A copy of each image, in their order; then the next copies, with other defects.
+    masks : array, (times N, H, H) bool
+    kinds : list of str, times N
     """
-    kinds = [list(KINDS)[i % len(KINDS)] for i in range(len(images))]
-    planted = []
-    for i, kind in enumerate(kinds):
+    count, kinds, planted = len(images), [], []
+    for i in range(times * count):
+        of, copy = i % count, i // count
+        kind = list(KINDS)[(of + copy) % len(KINDS)]
         rng = random_stream(seed, "planted", kind, i)
         try:
-            planted.append(plant(images[i], images[(i + 1) % len(images)], kind, rng))
+            planted.append(plant(images[of], images[(of + 1) % count], kind, rng))
         except ValueError:  # a piece of an equal image
-            kinds[i] = "blob"
-            planted.append(plant(images[i], images[i], "blob", rng))
+            kind = "blob"
+            planted.append(plant(images[of], images[of], kind, rng))
+        kinds.append(kind)
     return np.stack([image for image, _ in planted]), np.stack([mask for _, mask in planted]), kinds
 
 

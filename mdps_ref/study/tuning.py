@@ -14,6 +14,7 @@ References
 import dataclasses
 import functools
 import itertools
+import math
 import time
 
 import numpy as np
@@ -30,9 +31,10 @@ from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
 from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, Whitenings, make_extractors, tails_of_good
 
-# Good images that get a planted twin. On magnetic tiles of 64 x 64 pixels the best features raised `quality` by .027 on 32 images, with a
+# Good images that get planted twins. On magnetic tiles of 64 x 64 pixels the best features raised `quality` by .027 on 32 images, with a
 # standard error of .03, and by .115 on 96, with .025. Of large images there are fewer, since samples and distances stay in memory.
 MOST_IMAGES, MOST_PIXELS = 96, 32 * 256**2
+FEWEST_TWINS = 30  # of all images together: each of few images has several
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
 KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
@@ -51,7 +53,7 @@ class Trial:
     settings : dict
         What it changes; {} for the settings that were there.
     images : int
-        The number of good images, each of which has a planted twin.
+        The number of good images, each of which has planted twins.
     quality : float, 0 .. 1
         See `quality`.
     gain, low, high : float
@@ -108,7 +110,8 @@ def tune(model, weights, config, images, train_images, **more):
     whitenings = Whitenings(model, extractors, images_to_fit(train_images), **more)
     experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
     counts = sorted({max(1, round(share * len(images))) for share in RUNGS})
-    rungs = [_Rung(experiment, images[:count], config.seed) for count in counts]
+    times = math.ceil(FEWEST_TWINS / len(images))
+    rungs = [_Rung(experiment, images[:count], config.seed, times) for count in counts]
     if not config.tune:
         start = _with_tails(start, rungs[-1].experiment, counts[-1])
     families = FAMILIES if config.tune else {"features": (_features, "guided"), "both chains": (_both_chains, "mdps")}
@@ -124,15 +127,15 @@ def tune(model, weights, config, images, train_images, **more):
 
 
 class _Rung:
-    """Good images and their planted twins."""
+    """Good images and their planted twins: `times` of each image."""
 
-    def __init__(self, experiment, good, seed):
-        count = len(good)
-        planted, masks, _ = plant_in_all(good, seed)
-        self.count, self.labels = count, np.repeat([False, True], count)
-        self.masks = np.concatenate([np.zeros_like(masks), masks])
+    def __init__(self, experiment, good, seed, times):
+        self.count = len(good)
+        planted, masks, _ = plant_in_all(good, seed, times)
+        self.labels = np.arange((1 + times) * self.count) >= self.count
+        self.masks = np.concatenate([np.zeros_like(masks[: self.count]), masks])
         self.experiment = experiment(np.concatenate([good, planted]))
-        self.counts = np.tile(resampled(count, RESAMPLES, seed), 2)  # an image and its twin are drawn together
+        self.counts = np.tile(resampled(self.count, RESAMPLES, seed), 1 + times)  # an image and its twins are drawn together
 
     def quality(self, config, chain_name):
         """The statistic `quality` of the maps of a chain. Without a mask there is only the one chain."""
@@ -172,7 +175,7 @@ def _choose(family, chain_name, candidates, start, rungs):
     """Return the Config with the best candidate of a family, and the trials of the last rung. The first candidate changes nothing."""
     for rung in rungs:
         statistics = [rung.quality(_changed(start, settings), chain_name) for settings in candidates]
-        values = [float(statistic(np.ones((1, 2 * rung.count)))[0]) for statistic in statistics]
+        values = [float(statistic(np.ones((1, rung.counts.shape[1])))[0]) for statistic in statistics]
         if rung is not rungs[-1]:
             better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
             candidates = [candidates[i] for i in [0, *sorted(better[: max(1, round(KEPT * len(better)))])]]

@@ -41,6 +41,15 @@ def test_a_defect_does_not_follow_from_how_many_images_there_are(photographs):
     np.testing.assert_array_equal(few[1:], all_images[1:3])
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 6])
+def test_several_copies_of_an_image_have_defects_of_different_kinds(count, photographs):
+    images, masks, kinds = plant_in_all(photographs[:count], seed=0, times=5)
+    assert all(set(kinds[number::count]) == set(KINDS) for number in range(count))
+    np.testing.assert_array_equal(images[:count], plant_in_all(photographs[:count], seed=0)[0])
+    for image, mask, good in zip(images, masks, np.tile(photographs[:count], (5, 1, 1, 1)), strict=True):
+        assert ((abs(image - good).max(axis=-1) > VISIBLE) == mask).all() and mask.any()
+
+
 def test_where_no_piece_of_another_image_can_be_seen_a_spot_is_planted():
     """All images are of one colour, so a piece of one in another changes nothing."""
     _, masks, kinds = plant_in_all(np.full((5, SIZE, SIZE, 3), 0.25, np.float32), seed=0)

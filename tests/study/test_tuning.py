@@ -56,10 +56,29 @@ def test_quality_is_1_for_maps_that_show_the_defects_and_a_half_or_less_for_maps
     assert tuning.quality(np.zeros(masks.shape), labels, masks, quick_config())(once)[0] <= 0.5
 
 
+@pytest.mark.parametrize("count, times", [(1, 30), (6, 5), (7, 5), (30, 1), (40, 1)])
+def test_few_images_have_several_twins_which_are_drawn_together(count, times, quick_config, monkeypatch):
+    made = []
+    monkeypatch.setattr(tuning, "FAMILIES", {})
+    monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    rung_of = tuning._Rung
+    monkeypatch.setattr(tuning, "_Rung", lambda *what: made.append(rung_of(*what)) or made[-1])
+    config = quick_config(tune=True, features="unet")
+    weights = init_unet(config.unet())
+    images = np.random.default_rng(0).uniform(-1, 1, (count, config.image_size, config.image_size, 3)).astype(np.float32)
+    tuning.tune(make_model(weights, config), weights, config, images, images[:1])
+    rung = made[-1]
+    assert len(rung.labels) == len(rung.masks) == (1 + times) * count and rung.labels.sum() == times * count
+    assert (rung.masks.any(axis=(1, 2)) == rung.labels).all()
+    by_image = rung.counts.reshape(len(rung.counts), 1 + times, count)
+    assert (by_image == by_image[:, :1]).all() and (by_image.sum(axis=2) == count).all()
+
+
 def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it(some_images, quick_config, monkeypatch):
     """Of one image and its twin; what a chain is drawn for is noted."""
     drawn, draw, config, families = [], experiment.draw_samples, quick_config(tune=True), tuning.FAMILIES
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    monkeypatch.setattr(tuning, "FEWEST_TWINS", 1)
     monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
     weights = init_unet(config.unet())
     model = make_model(weights, config)
