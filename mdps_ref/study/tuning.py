@@ -26,7 +26,7 @@ from mdps_ref.job.progress import say
 from mdps_ref.job.whitening import images_to_fit
 from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.difference import DISTANCES
-from mdps_ref.scoring.features import EXTRACTORS, found_networks
+from mdps_ref.scoring.features import EXTRACTORS, found_networks, views
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
 from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, Whitenings, make_extractors, tails_of_good
@@ -80,9 +80,9 @@ def tune(model, weights, config, images, train_images, **more):
         Of the noise predictor.
     config : Config
         The settings to start from. Features are chosen among its own, the noise predictor's, and those that this machine has. Without
-        `config.tune` only features, their distance and the guided map's weight are chosen; and nothing, if this machine has no network of
-        ImageNet. The maps are then surprisals, and `tails` is measured, where the rules, the image score and a given mask threshold allow
-        it.
+        `config.tune` only features (with their layers, size and distance), the weight of the pixel map, and that of the guided map are
+        chosen; and nothing, if this machine has no network of ImageNet. The maps are then surprisals, and `tails` is measured, where the
+        rules, the image score and a given mask threshold allow it.
     images : array, (M, H, W, 3), in [-1, 1]
         Good images that did not train the network. At most MOST_IMAGES of them are used, of MOST_PIXELS pixels together.
     train_images : array, (N, H, W, 3), or StoredImages
@@ -195,23 +195,24 @@ def _different(start, candidates):
 
 def _with_features(config):
     """Configs of all features that can be chosen here: those of `config`, the noise predictor's, ImageNet's, and both."""
-    sizes = [None, 2 * config.image_size]
-    names = [(f"{own}{name}", size) for name in found_networks() for own in ("", "unet+") for size in sizes]
-    changed = [PLAIN_FEATURES | {"features": name, "feature_size": size} for name, size in [("unet", None), *names]]
-    return [config, *(dataclasses.replace(config, **settings) for settings in changed)]
+    seen = [(name, view) for name in found_networks() for view in views(name, config.image_size)]
+    others = [{"features": f"{own}{name}", **view} for name, view in seen for own in ("", "unet+")]
+    return [config, *(_changed(config, PLAIN_FEATURES | features) for features in [{"features": OWN}, *others])]
 
 
 def _features(start, rungs):
-    """Features and their distance. Their layers and the pixel map are added as surprisals."""
-    return _joined(start, rungs, pixel_weights=(start.pixel_weight,), blurs=(start.blur,), paper=False)
+    """Features, and whether pixels count. Layers and pixels are added as surprisals; the distance is Mahalanobis's, where it may be."""
+    distances = ("mahalanobis",) if _has_place_for_tails(start) else ("cosine",)
+    return _joined(start, rungs, distances, pixel_weights=(start.pixel_weight, 0.0), blurs=(start.blur,), paper=False)
 
 
 def _maps(start, rungs):
     """Features and their distance; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
-    return _joined(start, rungs, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
+    distances = DISTANCES if _has_place_for_tails(start) else ("cosine",)
+    return _joined(start, rungs, distances, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
 
 
-def _joined(start, rungs, pixel_weights, blurs, paper):
+def _joined(start, rungs, distances, pixel_weights, blurs, paper):
     """All features, distances, weights and smoothings. The maps are added as surprisals, and with `paper` also as the paper has it."""
     for config in _with_features(start):
         features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
@@ -219,7 +220,7 @@ def _joined(start, rungs, pixel_weights, blurs, paper):
             candidate = _changed(start, features | {"pixel_weight": weight, "blur": blur, "tails": "", "feature_distance": "cosine"})
             if paper:
                 yield _changes(start, candidate)
-            for distance in DISTANCES if _has_place_for_tails(start) else ("cosine",):
+            for distance in distances:
                 other = _changed(candidate, {"feature_distance": distance})
                 yield _changes(start, _with_tails(other, rungs[-1].experiment, rungs[-1].count))
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from mdps_ref.errors import InputError
 from mdps_ref.job.chains import comparison
+from mdps_ref.job.config import OWN
 from mdps_ref.job.interrupt import interruptible
 from mdps_ref.scoring import baselines
 from mdps_ref.scoring.difference import DISTANCES, difference_map
-from mdps_ref.scoring.features import found_networks
+from mdps_ref.scoring.features import found_networks, views
 from mdps_ref.study.experiment import PLAIN_FEATURES
 
 MDPS = "mdps"  # the row that all others are compared with
@@ -99,14 +100,15 @@ def _with_distance(distance, config):
 
 
 def _with_features(name, config):
-    plain = PLAIN_FEATURES | {"mask_threshold": None}
-    own = name == config.features
-    return Variant(
-        FEATURES,
-        f"Features {name}",
-        {} if own else {"features": name} | plain,
-        tails=not own and bool(config.tails),
-    )
+    """Other features than the run's. The run's own network looks at the images as in the run, another one at images that are enlarged."""
+    if name == config.features:
+        return Variant(FEATURES, f"Features {name}", {})
+    network = name.removeprefix("unet+")
+    view = {} if network == OWN else views(network, config.image_size)[-1]
+    if network == config.extractor:
+        view = {setting: getattr(config, setting) for setting in ("feature_weights", "feature_layers", "feature_size")}
+    change = {"features": name, **PLAIN_FEATURES, **view, "mask_threshold": None}
+    return Variant(FEATURES, f"Features {name}", change, tails=bool(config.tails))
 
 
 def baselines_of(config):

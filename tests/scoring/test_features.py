@@ -6,15 +6,16 @@ import small_networks
 from small_efficientnet import efficientnet_shapes
 
 from mdps_ref.backend import to_device, to_host
+from mdps_ref.job.config import make_config
 from mdps_ref.nn.efficientnet import efficientnet_features, fold_efficientnet
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features
 from mdps_ref.nn.resnet import RESNETS, architecture, fold_resnet, resnet_features
 from mdps_ref.nn.unet import UNetConfig, init_unet
-from mdps_ref.scoring.features import EXTRACTORS, enlarged, imagenet_normalised, make_features, unet_features, usual_file
+from mdps_ref.scoring.features import EXTRACTORS, enlarged, imagenet_normalised, make_features, unet_features, usual_file, views
 from mdps_ref.weights.state_dict import write_state_dict
 
 CONFIG = UNetConfig(image_size=16, base_channels=4, multipliers=(1, 1, 2), attention_sizes=(), heads=2, groups=2)
-RESNET = small_networks.resnet_shapes("Bottleneck", (1, 2, 1), 4, (3, 6, 5), (8, 10, 12))
+RESNET = small_networks.resnet_shapes("Bottleneck", (1, 2, 1, 1), 4, (3, 6, 5, 4), (8, 10, 12, 6))
 MOBILENET = small_networks.mobilenet_shapes((4, 6, 5, 7, 4, 6, 8, 5, 6, 7, 4, 5, 6))
 
 
@@ -112,6 +113,21 @@ def test_the_default_layers_stand_for_8_and_16_pixels_a_side(name, file_of, some
     assert [f.shape[1:3] for f in make_features(name, file_of(name), "", np)(some_images(1, 64))] == [(8, 8), (4, 4)]
 
 
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_the_last_layers_stand_for_16_and_32_pixels_a_side(name, file_of, some_images):
+    layers = ",".join(EXTRACTORS[name].last_layers)
+    assert [f.shape[1:3] for f in make_features(name, file_of(name), layers, np)(some_images(1, 64))] == [(4, 4), (2, 2)]
+
+
+@pytest.mark.parametrize("side, sizes", [(16, [None]), (32, [256]), (64, [256, 384]), (256, [None, 384]), (320, [384]), (512, [None])])
+def test_views_enlarge_to_the_sides_that_are_not_below_the_images_nor_above_eight_times(side, sizes):
+    last = ",".join(EXTRACTORS["efficientnet_lite0"].last_layers)
+    wanted = [("", sizes[0]), *((last, size) for size in sizes)]
+    assert [(view["feature_layers"], view["feature_size"]) for view in views("efficientnet_lite0", side)] == wanted
+    for view in views("efficientnet_lite0", side):
+        make_config(features="efficientnet_lite0", image_size=side, **view)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "efficientnet_lite0"])
 def test_with_a_size_the_features_are_those_of_the_enlarged_images(name, file_of, some_images, xp):
     images = to_device(some_images(2, 24), xp)
@@ -135,7 +151,7 @@ def test_enlarging_keeps_planes_planes_and_the_corners_in_place():
 @pytest.fixture
 def carrier(tmp_path, monkeypatch, efficientnet_file):
     """An importable package that carries the usual file, and fails if it is imported; and a working directory without weights."""
-    _, file, package = EXTRACTORS["efficientnet_lite0"]
+    *_, file, package = EXTRACTORS["efficientnet_lite0"]
     folder = tmp_path / "site" / package
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -175,8 +191,8 @@ def test_a_missing_file_names_the_command_that_fetches_it(fails_with, tmp_path, 
 def test_what_there_is_not_is_told_with_what_there_is(resnet_file, mobilenet_file, efficientnet_file, fails_with):
     with fails_with("'resnet19'", "resnet18", "mobilenet_v1"):
         make_features("resnet19", "", "", np)
-    with fails_with(resnet_file, "'layer4'", "layer1, layer2, layer3"):
-        make_features("resnet18", resnet_file, "layer2,layer4", np)
+    with fails_with(resnet_file, "'layer5'", "layer1, layer2, layer3, layer4"):
+        make_features("resnet18", resnet_file, "layer2,layer5", np)
     with fails_with(resnet_file, "'conv1'", "layer1, layer2, layer3"):
         make_features("resnet18", resnet_file, "conv1", np)
     with fails_with(mobilenet_file, "'conv_pw_13'", "conv_pw_1, ", "conv_pw_12"):

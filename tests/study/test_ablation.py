@@ -231,6 +231,23 @@ def test_all_extractors_that_are_found_have_rows(monkeypatch):
     assert measured["reconstruction"].tails and not rows["reconstruction"].tails
 
 
+def test_the_runs_own_network_looks_as_in_the_run_and_another_one_at_enlarged_images(monkeypatch):
+    monkeypatch.setattr(variants, "found_networks", lambda: ["resnet18", "mobilenet_v1"])
+    own = {"feature_weights": "some.pth", "feature_layers": "layer1", "feature_size": 70}
+    rows = variants.wanted_rows(make_config(features="unet+resnet18", image_size=64, **own))
+    other = {"feature_weights": "", "feature_layers": "conv_pw_11,conv_pw_12", "feature_size": 384}
+    for names, view in (
+        (("resnet18",), own),
+        (("mobilenet_v1", "unet+mobilenet_v1"), other),
+        (("unet",), dict.fromkeys(own) | {"feature_weights": "", "feature_layers": ""}),
+    ):
+        for name in names:
+            change = rows[f"features-{name}"].change
+            assert change["features"] == name and {key: change[key] for key in own} == view
+    assert rows["features-unet+resnet18"].change == {} == rows["neighbours-unet+resnet18"].change
+    assert rows["neighbours-resnet18"].change.items() >= own.items()
+
+
 def test_every_variant_is_a_config_and_the_released_one_guides_as_strongly():
     config = make_config(mask_threshold=0.3, batch_size=4)
     for name, variant in variants.variants(config).items():
