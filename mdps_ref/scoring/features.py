@@ -32,6 +32,7 @@ WEIGHTS_FOLDER = pathlib.Path("weights")
 # Sides, in pixels, to which `views` enlarges images. The networks were trained on images of 224 x 224. On magnetic tiles of 64 x 64 pixels
 # the last layers, of images enlarged to 384 x 384, outline defects far better than the usual layers of images enlarged to 128 x 128.
 SIDES, MOST_TIMES = (256, 384), 8
+PIXELS_AT_ONCE = 2**19  # that an ImageNet network sees at a time: enough for full speed. Of efficientnet_lite0 they take about 200 MiB
 
 
 class Extractor(NamedTuple):
@@ -145,7 +146,32 @@ def make_features(name, path, layers, xp, size=None):
     with _naming(path):
         check_finite(weights)
     weights = {key: to_device(w, xp) for key, w in weights.items()}
-    return lambda images: features(weights, images if size is None else enlarged(images, size), layers)
+
+    def extract(images):
+        side = size or images.shape[1]
+        return in_blocks(lambda some: features(weights, enlarged(some, side) if size else some, layers), images, side)
+
+    return extract
+
+
+def in_blocks(extract, images, side):
+    """Extract the features of a few images at a time, so that memory does not grow with the images.
+
+    Parameters
+    ----------
+    extract : callable
+        extract(images) -> list of arrays, (N, h, w, C), one a layer.
+    images : array, (N, H, W, 3)
+    side : int
+        Of the images that the network sees, in pixels.
+
+    Returns
+    -------
+    list of arrays, (N, h, w, C), one a layer
+    """
+    at_once = max(1, PIXELS_AT_ONCE // side**2)
+    parts = [extract(images[start : start + at_once]) for start in range(0, len(images), at_once)]
+    return [array_module(images).concatenate(layer) for layer in zip(*parts, strict=True)]
 
 
 def file_of_weights(name, path=""):
@@ -211,12 +237,12 @@ def views(name, side):
     Returns
     -------
     list of dict
-        The settings `feature_layers` and `feature_size`. The usual layers come first, and then the last layers, which are coarser; the last
-        view enlarges the images most. Small images are enlarged at most MOST_TIMES.
+        The settings `feature_layers` and `feature_size`: the usual layers of enlarged images, and the last layers, which are coarser, of
+        images that are enlarged more. Small images are enlarged at most MOST_TIMES.
     """
     sizes = [None if size == side else size for size in SIDES if side <= size <= MOST_TIMES * side] or [None]
-    last = ",".join(EXTRACTORS[name].last_layers)
-    return [{"feature_layers": layers, "feature_size": size} for layers, size in [("", sizes[0]), *((last, size) for size in sizes)]]
+    usual, last = "", ",".join(EXTRACTORS[name].last_layers)
+    return [{"feature_layers": layers, "feature_size": size} for layers, size in ((usual, sizes[0]), (last, sizes[-1]))]
 
 
 def enlarged(images, size):
