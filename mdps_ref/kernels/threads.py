@@ -127,6 +127,20 @@ if hasattr(os, "register_at_fork"):
     single_threaded_blas.keep_whole_in_forks()
 
 
+class _Shared:
+    """An iterator that threads share. In Python without its lock, a list's own iterator may leave a part out, or give it to two threads."""
+
+    def __init__(self, parts):
+        self._parts, self._lock = iter(parts), threading.Lock()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        with self._lock:
+            return next(self._parts)
+
+
 def in_threads(work, parts, seconds=math.inf):
     """Call work(parts) in every thread, with one iterator over `parts` that all threads share.
 
@@ -140,10 +154,10 @@ def in_threads(work, parts, seconds=math.inf):
     """
     parts = list(parts)
     helpers = min(LIMIT.get(), len(parts)) - 1 if seconds > WORTH_SHARING else 0
-    shared = iter(parts)
     if helpers < 1:
-        work(shared)
+        work(iter(parts))
         return
+    shared = _Shared(parts)
     others = [_HELPERS.submit(work, shared) for _ in range(helpers)]
     try:
         work(shared)
