@@ -78,7 +78,7 @@ def _small_rows():
 
 
 def _feature_rows():
-    """ImageNet networks on images as large as the default run enlarges them to, and the authors' on theirs."""
+    """ImageNet networks on small images, and the authors' on theirs."""
     for name, side, batches in (("efficientnet_lite0", 128, (1, 16)), ("mobilenet_v1", 128, (1, 16)), ("wide_resnet101_2", 256, (1, 2))):
         for n in batches:
             yield Row(f"features, {name}, {n} x {side} x {side}", "features", (name, n, side))

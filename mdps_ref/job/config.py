@@ -104,7 +104,7 @@ class Config:
     feature_weights : str
         The extractor's file of weights; "" for the usual file, in the folder weights or in an installed package.
     feature_layers : str
-        The extractor's layers, commas between; "" for the usual ones.
+        The extractor's layers, commas between; "" for the usual ones. With features "auto" a run tries those of `scoring.features.views`.
     feature_size : int or None
         Side, in pixels, to which images are enlarged before the extractor sees them. None leaves them as they are: from 64 x 64 pixels
         the usual layers make grids of 8 x 8 and 4 x 4 places. Twice the side takes four times the time of the features.

@@ -128,7 +128,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Shared:
-    """An iterator that threads share. In Python without its lock, a list's own iterator may leave a part out, or give it to two threads."""
+    """An iterator that threads share. In free-threaded Python a list's own iterator may leave a part out, or give it to two threads."""
 
     def __init__(self, parts):
         self._parts, self._lock = iter(parts), threading.Lock()

@@ -32,14 +32,15 @@ WEIGHTS_FOLDER = pathlib.Path("weights")
 # Sides, in pixels, to which `views` enlarges images. The networks were trained on images of 224 x 224. On magnetic tiles of 64 x 64 pixels
 # the last layers, of images enlarged to 384 x 384, outline defects far better than the usual layers of images enlarged to 128 x 128.
 SIDES, MOST_TIMES = (256, 384), 8
-PIXELS_AT_ONCE = 2**19  # that an ImageNet network sees at a time: enough for full speed. Of efficientnet_lite0 they take about 200 MiB
+PIXELS_AT_ONCE = 2**19  # that an ImageNet network sees at a time. More are not faster on a CPU. efficientnet_lite0 takes 200 MiB for them
 
 
 class Extractor(NamedTuple):
     """An ImageNet network.
 
     layers: to compare by default. Their pixels stand for 8 x 8 and 16 x 16 pixels of the image.
-    last_layers: to compare where images are much enlarged. Their pixels stand for 16 x 16 and 32 x 32 pixels of the enlarged image.
+    last_layers: to compare where images are much enlarged: those that follow the usual ones, whose pixels stand for 16 x 16 and 32 x 32
+    pixels of the enlarged image.
     file: the name of its file of weights.
     package: where that file is in an installed Python package, if any: the folder, below that of the package with which it begins.
     """
@@ -155,7 +156,7 @@ def make_features(name, path, layers, xp, size=None):
 
 
 def in_blocks(extract, images, side):
-    """Extract the features of a few images at a time, so that memory does not grow with the images.
+    """Extract the features of a few images at a time, so that the network's own memory does not grow with their number.
 
     Parameters
     ----------
@@ -237,12 +238,12 @@ def views(name, side):
     Returns
     -------
     list of dict
-        The settings `feature_layers` and `feature_size`: the usual layers of enlarged images, and the last layers, which are coarser, of
-        images that are enlarged more. Small images are enlarged at most MOST_TIMES.
+        The settings `feature_layers` and `feature_size`: the usual layers of images enlarged to the first of SIDES, and the last layers of
+        images enlarged to the second, but at most MOST_TIMES. Images that are as large stay as they are (None).
     """
-    sizes = [None if size == side else size for size in SIDES if side <= size <= MOST_TIMES * side] or [None]
+    sizes = [min(size, MOST_TIMES * side) if size > side else None for size in SIDES]
     usual, last = "", ",".join(EXTRACTORS[name].last_layers)
-    return [{"feature_layers": layers, "feature_size": size} for layers, size in ((usual, sizes[0]), (last, sizes[-1]))]
+    return [{"feature_layers": layers, "feature_size": size} for layers, size in zip((usual, last), sizes, strict=True)]
 
 
 def enlarged(images, size):

@@ -34,7 +34,7 @@ from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, Whitenings, ma
 # Good images that get planted twins. On magnetic tiles of 64 x 64 pixels the best features raised `quality` by .027 on 32 images, with a
 # standard error of .03, and by .115 on 96, with .025. Of large images there are fewer, since samples and distances stay in memory.
 MOST_IMAGES, MOST_PIXELS = 96, 32 * 256**2
-FEWEST_TWINS = 30  # of all images together: each of few images has several
+FEWEST_TWINS = 30  # of all images together: each of few images has several, unless they are large
 RUNGS = (1 / 3, 1.0)  # shares of the images that a family's candidates compete on, one after the other
 KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
@@ -101,7 +101,8 @@ def tune(model, weights, config, images, train_images, **more):
     if config.features == AUTO and not found_networks():
         say(f"features: the network's own; to let the run choose among others, too, run {REMEDY}")
     given = told = dataclasses.replace(config, samples=1)
-    images = images[: max(1, min(MOST_IMAGES, MOST_PIXELS // config.image_size**2))]
+    most = max(1, min(MOST_IMAGES, MOST_PIXELS // config.image_size**2))
+    images = images[:most]
     start, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
     if not config.tune and not found_networks():
         experiment = Experiment(model, make_extractors([start], model, weights), images, **more)
@@ -110,7 +111,7 @@ def tune(model, weights, config, images, train_images, **more):
     whitenings = Whitenings(model, extractors, images_to_fit(train_images), **more)
     experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
     counts = sorted({max(1, round(share * len(images))) for share in RUNGS})
-    times = math.ceil(FEWEST_TWINS / len(images))
+    times = math.ceil(min(FEWEST_TWINS, most) / len(images))
     rungs = [_Rung(experiment, images[:count], config.seed, times) for count in counts]
     if not config.tune:
         start = _with_tails(start, rungs[-1].experiment, counts[-1])
@@ -201,7 +202,11 @@ def _with_features(config):
 
 
 def _features(start, rungs):
-    """Features, and whether pixels count. Layers and pixels are added as surprisals; the distance is Mahalanobis's, where it may be."""
+    """Features, and whether pixels count. Layers and pixels are added as surprisals.
+
+    All that differs from `start` has Mahalanobis's distance. It found planted and real defects of magnetic tiles better than the cosine
+    did, with ImageNet's features of every size. Where there is no place for surprisals, the cosine is left.
+    """
     distances = ("mahalanobis",) if _has_place_for_tails(start) else ("cosine",)
     return _joined(start, rungs, distances, pixel_weights=(start.pixel_weight, 0.0), blurs=(start.blur,), paper=False)
 

@@ -100,7 +100,7 @@ def _with_distance(distance, config):
 
 
 def _with_features(name, config):
-    """Other features than the run's. The run's own network looks at the images as in the run, another one at images that are enlarged."""
+    """Other features than the run's. The run's ImageNet network keeps its weights, layers and size. Another one has the last of `views`."""
     if name == config.features:
         return Variant(FEATURES, f"Features {name}", {})
     network = name.removeprefix("unet+")

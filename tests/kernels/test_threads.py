@@ -26,7 +26,7 @@ def several():
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
 def test_every_part_is_done_once(limit, monkeypatch):
-    """In Python without its lock, too, where a plain iterator fails this test."""
+    """In free-threaded Python, too, where a list's own iterator fails this test."""
     monkeypatch.setattr("mdps_ref.kernels.table.CORES", 7)
     done = []
 
@@ -37,6 +37,23 @@ def test_every_part_is_done_once(limit, monkeypatch):
     with fast(limit):
         in_threads(work, range(30_000))
     assert sorted(done) == list(range(30_000))
+
+
+def test_threads_take_turns_at_the_parts():
+    """A generator that two threads enter at once raises ValueError."""
+
+    def slow():
+        for part in range(20):
+            time.sleep(1e-3)
+            yield part
+
+    shared, taken = threads._Shared(slow()), []
+    both = [threading.Thread(target=lambda: taken.extend(shared)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sorted(taken) == list(range(20))
 
 
 def test_parts_run_at_once(monkeypatch, several):

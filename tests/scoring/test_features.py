@@ -11,17 +11,8 @@ from mdps_ref.nn.efficientnet import efficientnet_features, fold_efficientnet
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features
 from mdps_ref.nn.resnet import RESNETS, architecture, fold_resnet, resnet_features
 from mdps_ref.nn.unet import UNetConfig, init_unet
-from mdps_ref.scoring.features import (
-    EXTRACTORS,
-    PIXELS_AT_ONCE,
-    enlarged,
-    imagenet_normalised,
-    in_blocks,
-    make_features,
-    unet_features,
-    usual_file,
-    views,
-)
+from mdps_ref.scoring import features
+from mdps_ref.scoring.features import EXTRACTORS, enlarged, imagenet_normalised, make_features, unet_features, usual_file, views
 from mdps_ref.weights.state_dict import write_state_dict
 
 CONFIG = UNetConfig(image_size=16, base_channels=4, multipliers=(1, 1, 2), attention_sizes=(), heads=2, groups=2)
@@ -129,8 +120,8 @@ def test_the_last_layers_stand_for_16_and_32_pixels_a_side(name, file_of, some_i
     assert [f.shape[1:3] for f in make_features(name, file_of(name), layers, np)(some_images(1, 64))] == [(4, 4), (2, 2)]
 
 
-@pytest.mark.parametrize("side, small, large", [(16, None, None), (32, 256, 256), (64, 256, 384), (256, None, 384), (320, 384, 384)])
-def test_views_enlarge_to_sides_that_are_not_below_the_images_nor_above_eight_times(side, small, large):
+@pytest.mark.parametrize("side, small, large", [(16, 128, 128), (32, 256, 256), (64, 256, 384), (256, None, 384), (512, None, None)])
+def test_views_enlarge_to_two_sides_but_no_image_to_more_than_eight_times_its_own(side, small, large):
     last = ",".join(EXTRACTORS["efficientnet_lite0"].last_layers)
     seen = [(view["feature_layers"], view["feature_size"]) for view in views("efficientnet_lite0", side)]
     assert seen == [("", small), (last, large)]
@@ -147,18 +138,17 @@ def test_with_a_size_the_features_are_those_of_the_enlarged_images(name, file_of
         np.testing.assert_array_equal(to_host(a), to_host(b))
 
 
-def test_a_few_enlarged_images_are_seen_at_a_time(file_of, some_images, xp):
-    """Five images, two at a time, have the features that each has by itself."""
+@pytest.mark.parametrize("pixels, counts", [(2 * 48**2, [2, 2, 1]), (1, [1] * 5), (2**19, [5])])
+def test_a_few_enlarged_images_are_seen_at_a_time(pixels, counts, file_of, some_images, xp, monkeypatch):
+    """They have the features that each has by itself."""
     seen, images = [], to_device(some_images(5, 16), xp)
-    extract = make_features("mobilenet_v1", file_of("mobilenet_v1"), "", xp)
-
-    def noted(some):
-        seen.append(len(some))
-        return extract(some)
-
-    layers = in_blocks(noted, images, side=int((PIXELS_AT_ONCE / 2) ** 0.5))
-    assert seen == [2, 2, 1] and len(in_blocks(noted, images, side=10**6)) == len(layers) and seen[3:] == [1] * 5
-    for layer, alone in zip(layers, zip(*(extract(images[i : i + 1]) for i in range(5)), strict=True), strict=True):
+    extract = make_features("mobilenet_v1", file_of("mobilenet_v1"), "", xp, size=48)
+    each = [extract(images[i : i + 1]) for i in range(5)]
+    monkeypatch.setattr(features, "PIXELS_AT_ONCE", pixels)
+    monkeypatch.setattr(features, "enlarged", lambda some, size: seen.append(len(some)) or enlarged(some, size))
+    layers = extract(images)
+    assert seen == counts
+    for layer, alone in zip(layers, zip(*each, strict=True), strict=True):
         np.testing.assert_allclose(to_host(layer), np.concatenate([to_host(part) for part in alone]), rtol=0, atol=1e-6)
 
 

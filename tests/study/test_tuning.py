@@ -56,9 +56,11 @@ def test_quality_is_1_for_maps_that_show_the_defects_and_a_half_or_less_for_maps
     assert tuning.quality(np.zeros(masks.shape), labels, masks, quick_config())(once)[0] <= 0.5
 
 
-@pytest.mark.parametrize("count, times", [(1, 30), (6, 5), (7, 5), (30, 1), (40, 1)])
-def test_few_images_have_several_twins_which_are_drawn_together(count, times, quick_config, monkeypatch):
+@pytest.mark.parametrize("count, most, times", [(1, 96, 30), (6, 96, 5), (7, 96, 5), (30, 96, 1), (40, 96, 1), (2, 8, 4), (8, 8, 1)])
+def test_few_images_have_several_twins_which_are_drawn_together(count, most, times, quick_config, monkeypatch):
+    """But large images, of which `most` may be looked at, no more than a twin each if there are so many."""
     made = []
+    monkeypatch.setattr(tuning, "MOST_PIXELS", most * quick_config().image_size ** 2)
     monkeypatch.setattr(tuning, "FAMILIES", {})
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
     rung_of = tuning._Rung
@@ -108,6 +110,21 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
     assert {"features", "tails"} <= settings.keys() <= chosen
     assert {trial.family for trial in trials} == {"features", "both chains"}
     assert {"guided_weight": 1.0} in [trial.settings for trial in trials]
+
+
+def test_a_run_tries_two_views_of_each_network_with_and_without_its_own_features_and_pixels(quick_config, monkeypatch):
+    monkeypatch.setattr(tuning, "found_networks", lambda: ["efficientnet_lite0"])
+    monkeypatch.setattr(
+        tuning, "tails_of_good", lambda experiment, config, count: ";".join((config.layer_count + 1) * ["1,2,3,4,5,6,7,8,9,0.5"])
+    )
+    start = tuning._with_tails(quick_config(features="unet", image_size=64), None)
+    rungs = [type("Rung", (), {"experiment": None, "count": 3})]
+    tried = {tuning._changed(start, settings) for settings in tuning._features(start, rungs)}
+    names = ("features", "feature_layers", "feature_size", "feature_distance", "pixel_weight")
+    networks = [(own + "efficientnet_lite0", *view) for own in ("", "unet+") for view in (("", 256), ("blocks.10,blocks.14", 384))]
+    wanted = {(*view, "mahalanobis", weight) for view in [("unet", "", None), *networks] for weight in (0.0, start.pixel_weight)}
+    assert {tuple(getattr(config, name) for name in names) for config in tried} == wanted
+    assert all(config.tails for config in tried)
 
 
 @pytest.fixture
