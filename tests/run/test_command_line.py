@@ -225,7 +225,7 @@ FILES = {
 }
 WRONG = {
     "no data folder": (["--data", "none"], "none", "no such data folder"),
-    "a data folder's name that is too long": (["--data", TOO_LONG], TOO_LONG),
+    "a data folder's name that is too long": (["--data", TOO_LONG], TOO_LONG[:50]),
     "an unknown category": (["--category", "wheel"], "'wheel'", "part"),
     "an image size that cannot be halved": (["--image-size", "18"], "18", "multiple of 4"),
     "a preset that there is not": (["--preset", "released/mvtec/botle"], "released/mvtec/botle", "released/mvtec/bottle, ", "btad/03"),
