@@ -82,6 +82,7 @@ def figure(rows):
         axes.set_ylim(max(heights.values()) + 0.7, min(heights.values()) - 0.7)
         plain_axes(axes, COLUMNS[metric][0])
         axes.tick_params(axis="y", length=0, labelsize=10.5)
+        axes.locator_params(axis="x", nbins=4)  # so that long labels, such as 0.965, do not touch
         axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
         axes.spines["left"].set_visible(False)
         axes.spines["bottom"].set_color(GOOD_COLOUR)
