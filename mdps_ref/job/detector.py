@@ -15,7 +15,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.config import Config, checked
 from mdps_ref.job.detect import calibrate, guided_and_mdps, make_model
 from mdps_ref.job.images import check_images
-from mdps_ref.job.maps import score_range
+from mdps_ref.job.maps import centre, score_range
 from mdps_ref.job.weights import check_fits
 from mdps_ref.job.whitening import as_group, of_group
 from mdps_ref.kernels import fast
@@ -72,6 +72,9 @@ class Detector:
         Your own extractor, features(images) -> list of arrays (N, h, w, C), instead of the one that `config` names.
     white : int, optional
         The value of white in 16-bit files that do not tell it, see `data.images.load_image`.
+    judged_side : int, optional
+        Side, in pixels, of the centre of each map that gives the image's score: the decision's threshold was set on such scores. By
+        default the whole map does.
     whitening : tuple of arrays, (C, C)
         Of each layer of the features, where their distance is Mahalanobis's; see `scoring.whitening`.
 
@@ -88,6 +91,7 @@ class Detector:
     decision_threshold: float
     features: Callable | None = None
     white: int | None = None
+    judged_side: int | None = None
     whitening: tuple = ()
 
     def __post_init__(self):
@@ -142,10 +146,11 @@ class Detector:
         with fast():
             _, kept, _ = guided_and_mdps(self.model, images, self.config, lambda guided: self.mask_threshold)
         mdps = kept.result()
+        judged = centre(mdps, self.judged_side or self.config.image_size, self.config)
         return Scores(
-            score=mdps.score,
-            flagged=exceeds(mdps.score, self.decision_threshold),
-            unsure=self._is_unsure(mdps),
+            score=judged.score,
+            flagged=exceeds(judged.score, self.decision_threshold),
+            unsure=self._is_unsure(judged),
             anomaly=mdps.anomaly,
             spread=mdps.spread,
             suspected=mdps.suspected.astype(bool),
@@ -176,7 +181,7 @@ class Detector:
             raise InputError(f"{path}: a detector with its own features cannot be saved, since they are code; save weights and thresholds")
         config = dataclasses.replace(self.config, data="", weights="", skip_bad=False, strict=False)  # of the run, not of the detector
         about = {
-            "detector": {name: getattr(self, name) for name in THRESHOLDS},
+            "detector": {name: getattr(self, name) for name in NUMBERS},
             "config": dataclasses.asdict(config),
             "calibrated_on": calibrated_on,
             "extractor": _extractor_digest(config),
@@ -211,14 +216,14 @@ class Detector:
         """
         path = detector_file(path)
         groups, about = load_checkpoint(path)
-        settings, thresholds = about.get("config"), about.get("detector")
-        if not (isinstance(settings, dict) and isinstance(thresholds, dict) and thresholds.keys() == set(THRESHOLDS)):
+        settings, numbers = about.get("config"), about.get("detector")
+        if not (isinstance(settings, dict) and isinstance(numbers, dict) and numbers.keys() == set(NUMBERS)):
             raise InputError(f"{path}: is no detector; give the detector.npz of a run that has ended, or the run's folder")
         try:
             config = Config(**checked(settings))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        _check_thresholds(path, thresholds, config)
+        _check_numbers(path, numbers, config)
         check_fits(path, groups.get("ema", {}), config, about)
         if feature_weights:
             config = dataclasses.replace(config, feature_weights=str(feature_weights))
@@ -227,7 +232,7 @@ class Detector:
             raise InputError(f"{file}: other weights than {path} was calibrated with; give the same ones to --feature-weights")
         weights = {name: to_device(array, xp) for name, array in groups["ema"].items()}
         try:
-            return cls(weights, config, **thresholds, whitening=of_group(groups))
+            return cls(weights, config, **numbers, whitening=of_group(groups))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -271,12 +276,15 @@ def _extractor_digest(config):
     return digest(file_of_weights(config.extractor, config.feature_weights)) if config.extractor else None
 
 
-THRESHOLDS = ("mask_threshold", "decision_threshold", "white")
+NUMBERS = ("mask_threshold", "decision_threshold", "white", "judged_side")  # of a detector, in its file
 
 
-def _check_thresholds(path, thresholds, config):
-    """Raise InputError for a threshold that is no finite number, or is missing."""
-    optional = {"white"} if config.masked else {"white", "mask_threshold"}
-    for name, value in thresholds.items():
+def _check_numbers(path, numbers, config):
+    """Raise InputError for a number that is not finite, or is missing."""
+    optional = {"white", "judged_side"} if config.masked else {"white", "judged_side", "mask_threshold"}
+    for name, value in numbers.items():
         if not (value is None and name in optional or type(value) in (int, float) and math.isfinite(value)):
             raise InputError(f"{path}: its {name} is {value!r}, no finite number; make the detector again with its run")
+    side = numbers["judged_side"]
+    if side is not None and not (type(side) is int and 1 <= side <= config.image_size):
+        raise InputError(f"{path}: its judged_side is {side!r}, no number of pixels up to {config.image_size}; make the detector again")

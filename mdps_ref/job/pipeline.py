@@ -103,7 +103,7 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         write_json(folder / "metrics.json", metrics | {"set_aside": images.findings.as_dict()})
         write_scores(folder / "scores.csv", images.items, chains["mdps"].score, threshold)
         write_maps(folder / "maps" / config.category, images, detection.mdps, config)
-        detector = Detector(weights, config, detection.mask_threshold, threshold, white=images.white, whitening=whitening)
+        detector = Detector(weights, config, detection.mask_threshold, threshold, None, images.white, images.side, whitening)
         detector.save(folder / "detector.npz", {"category": config.category, "good images": len(images.held_out)})
     return Result(
         config=config,

@@ -118,7 +118,7 @@ def test_features_are_made_as_the_settings_say_and_once(weights, quick_config, m
 @pytest.fixture
 def saved(tmp_path, quick_config):
     """A detector and the file that it was saved in."""
-    detector = Detector(init_unet(quick_config().unet()), quick_config(data="mine", samples=2), 0.02, 0.3, white=4095)
+    detector = Detector(init_unet(quick_config().unet()), quick_config(data="mine", samples=2), 0.02, 0.3, white=4095, judged_side=9)
     detector.save(tmp_path / "detector.npz", {"images": 3})
     return detector, tmp_path / "detector.npz"
 
@@ -126,17 +126,20 @@ def saved(tmp_path, quick_config):
 def test_a_saved_detector_scores_as_before_and_tells_nothing_of_the_runs_folders(saved, some_images):
     detector, path = saved
     for loaded in (Detector.load(path), Detector.load(path.parent)):
-        assert (loaded.mask_threshold, loaded.decision_threshold, loaded.white) == (0.02, 0.3, 4095)
+        assert (loaded.mask_threshold, loaded.decision_threshold, loaded.white, loaded.judged_side) == (0.02, 0.3, 4095, 9)
         assert loaded.config == dataclasses.replace(detector.config, data="")
         for name, array in vars(detector.score(some_images(2))).items():
             np.testing.assert_array_equal(getattr(loaded.score(some_images(2)), name), array)
 
 
+NUMBERS = {"mask_threshold": 0.1, "decision_threshold": 0.1, "white": None, "judged_side": None}
 WRONG = {
-    "no threshold": {"detector": {"mask_threshold": 0.1, "white": None}},
-    "a threshold that is no number": {"detector": {"mask_threshold": 0.1, "decision_threshold": True, "white": None}},
-    "no mask's threshold": {"detector": {"mask_threshold": None, "decision_threshold": 0.1, "white": None}},
-    "a text": {"detector": {"mask_threshold": 0.1, "decision_threshold": "0.1", "white": None}},
+    "no threshold": {"detector": {name: value for name, value in NUMBERS.items() if name != "decision_threshold"}},
+    "a threshold that is no number": {"detector": NUMBERS | {"decision_threshold": True}},
+    "no mask's threshold": {"detector": NUMBERS | {"mask_threshold": None}},
+    "a text": {"detector": NUMBERS | {"decision_threshold": "0.1"}},
+    "a centre that is larger than the image": {"detector": NUMBERS | {"judged_side": 17}},
+    "a float": {"detector": NUMBERS | {"judged_side": 9.0}},
     "no settings": {"config": None},
     "a setting that is none": {"config": {"sampels": 3}},
     "another network": {"config": {"network": "small"}},

@@ -344,6 +344,14 @@ def test_the_centre_is_judged_and_shown_and_maps_are_written_whole(released):
     assert pixels.shape == (16, 16) and pixels[1:15, 1:15].max() == pytest.approx(float(rust["score"]), rel=1e-6)
 
 
+def test_the_detector_judges_the_centre_too_so_its_threshold_fits_its_scores(released, place, tmp_path):
+    assert score.main([str(released[0]), str(place / "data/part"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    by_run, by_detector = ({row["path"]: row for row in read_scores(folder)} for folder in (released[0], tmp_path / "out"))
+    assert by_run and {path: (row["score"], row["flagged"]) for path, row in by_run.items()} == {
+        path: (row["score"], row["flagged"]) for path, row in by_detector.items()
+    }
+
+
 def test_the_wrong_decisions_are_those_of_the_scores(released):
     folder, result = released
     rows, chosen = read_scores(folder), result.mistakes
