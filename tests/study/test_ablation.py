@@ -319,7 +319,7 @@ def with_tails(finished):
 def test_the_tails_of_reconstructions_are_measured_on_them_and_those_of_mdps_are_the_runs(with_tails, tmp_path, monkeypatch):
     chains_measured, measure = [], ablation.tails_of_good
     monkeypatch.setattr(
-        ablation, "tails_of_good", lambda *of, chain_name: chains_measured.append(chain_name) or measure(*of, chain_name=chain_name)
+        ablation, "tails_of_good", lambda good, config, chain: chains_measured.append(chain) or measure(good, config, chain)
     )
     rows = ablated(with_tails, tmp_path / "out", "--only", "reconstruction,guidance,released")["rows"]
     assert chains_measured == ["reconstruction"] and rows["reconstruction"]["settings"]["tails"] not in ("", TAILS)

@@ -15,7 +15,7 @@ from mdps_ref.scoring.whitening import whitened
 from mdps_ref.study import experiment
 from mdps_ref.study.experiment import Experiment, tails_of_good
 
-OWN = ("unet", "", None)
+OWN = ("unet", "", "", None)
 
 
 @pytest.fixture(scope="module")
@@ -68,20 +68,26 @@ def test_settings_of_the_comparison_share_a_chain_and_those_of_the_chain_do_not(
         assert len(drawn) > before, setting
 
 
-def test_the_tails_of_good_images_make_a_tenth_of_their_pixels_exceed_ln_10(trials, quick_config):
-    """The surprisal of the pixels alone, since one map is left where the weight of the layers is small."""
-    config = quick_config(blur=0.0)
-    for count in (3, 5):
-        config = dataclasses.replace(config, tails=tails_of_good(trials, config, count), pixel_weight=1000.0)
-        maps = trials.anomaly(config, "guided")[0][:count] / 1000
+def test_the_tails_of_good_images_make_a_tenth_of_their_pixels_exceed_ln_10(model, some_images, quick_config):
+    """The surprisal of the pixels alone, since one map is left where the weight of the layers is small. All experiments count alike."""
+    images, config = some_images(5), quick_config(blur=0.0)
+    parts = [Experiment(model, {OWN: model.features}, some) for some in (images[:3], images[3:])]
+    for good in (parts[:1], parts):
+        config = dataclasses.replace(config, tails=tails_of_good(good, config), pixel_weight=1000.0)
+        maps = np.concatenate([some.anomaly(config, "guided")[0] for some in good]) / 1000
         assert (maps > np.log(10)).mean() == pytest.approx(0.1, abs=0.01)
-        layer = trials.anomaly(dataclasses.replace(config, pixel_weight=0.0), "guided")[0][:count]
-        assert (layer > np.log(10)).mean() == pytest.approx(0.1, abs=0.01)
+        layers = dataclasses.replace(config, pixel_weight=0.0)
+        assert (np.concatenate([some.anomaly(layers, "guided")[0] for some in good]) > np.log(10)).mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_tails_of_another_chain_are_its_own(trials, quick_config):
     config = quick_config()
-    assert tails_of_good(trials, config, chain_name="reconstruction") != tails_of_good(trials, config)
+    assert tails_of_good([trials], config, chain_name="reconstruction") != tails_of_good([trials], config)
+
+
+def test_another_file_of_weights_of_the_same_network_is_another_extractor(quick_config):
+    own = quick_config(features="mobilenet_v1", feature_weights="own.npz")
+    assert experiment.feature_keys(own) != experiment.feature_keys(dataclasses.replace(own, feature_weights=""))
 
 
 def test_a_whitening_is_that_of_a_run_and_its_maps_are_too(model, some_images, quick_config, tmp_path):

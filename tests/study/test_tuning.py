@@ -1,5 +1,7 @@
 """Settings without labels: which candidate wins, and what quality is."""
 
+import collections
+
 import numpy as np
 import pytest
 
@@ -16,14 +18,17 @@ class Judge:
         self.count, self.qualities = count, qualities
         self.counts = np.tile(np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 200), 2)
 
+    def measured(self, candidate):
+        return candidate.plain
+
     def quality(self, config, chain_name):
         values = np.tile(self.qualities[config.mask_share][: self.count], 2)
         return lambda counts: counts @ values / counts.sum(axis=1)
 
 
 def chosen(qualities, config, counts=(10, 40)):
-    candidates = [{}, *({"mask_share": share} for share in qualities if share != config.mask_share)]
-    return tuning._choose("mask", "mdps", candidates, config, [Judge(count, qualities) for count in counts])
+    tried = [{"mask_share": share} for share in qualities]
+    return tuning._choose("mask", "mdps", tried, config, [Judge(count, qualities) for count in counts])
 
 
 def test_the_best_candidate_wins_if_it_is_better_beyond_chance(quick_config):
@@ -63,21 +68,44 @@ def test_few_images_have_several_twins_which_are_drawn_together(count, most, tim
     monkeypatch.setattr(tuning, "MOST_PIXELS", most * quick_config().image_size ** 2)
     monkeypatch.setattr(tuning, "FAMILIES", {})
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
-    rung_of = tuning._Rung
-    monkeypatch.setattr(tuning, "_Rung", lambda *what: made.append(rung_of(*what)) or made[-1])
+    rungs_of = tuning._rungs
+    monkeypatch.setattr(tuning, "_rungs", lambda *what: made.extend(rungs_of(*what)) or made)
     config = quick_config(tune=True, features="unet")
     weights = init_unet(config.unet())
     images = np.random.default_rng(0).uniform(-1, 1, (count, config.image_size, config.image_size, 3)).astype(np.float32)
     tuning.tune(make_model(weights, config), weights, config, images, images[:1])
-    rung = made[-1]
-    assert len(rung.labels) == len(rung.masks) == (1 + times) * count and rung.labels.sum() == times * count
-    assert (rung.masks.any(axis=(1, 2)) == rung.labels).all()
-    by_image = rung.counts.reshape(len(rung.counts), 1 + times, count)
-    assert (by_image == by_image[:, :1]).all() and (by_image.sum(axis=2) == count).all()
+    for rung in made:
+        assert len(rung.masks) == rung.counts.shape[1] == (1 + times) * rung.count
+        assert (rung.masks.any(axis=(1, 2)) == (np.arange(len(rung.masks)) >= rung.count)).all()
+        drawn, of_twins = np.split(rung.counts, [rung.count], axis=1)
+        assert sorted(map(tuple, of_twins.T)) == sorted(times * list(map(tuple, drawn.T))) and (drawn.sum(axis=1) == rung.count).all()
+    assert made[-1].count == count
+
+
+def test_a_rung_has_the_images_twins_and_samples_of_the_rung_before_and_more(some_images):
+    made = []
+
+    def experiment(images):
+        made.append(images)
+        return len(made) - 1
+
+    images = some_images(7)
+    few, all_images = tuning._rungs(experiment, images, seed=0, times=2)
+    assert few.good == all_images.good[:1] and few.twins == all_images.twins[:1]  # what is computed of them is shared
+    planted, masks, _ = plant_in_all(images, 0, 2)
+    np.testing.assert_array_equal(np.concatenate([made[i] for i in all_images.good]), images)
+    of_image = {image.tobytes(): k % 7 for k, image in enumerate(planted)}
+    for rung in (few, all_images):
+        twins = np.concatenate([made[i] for i in rung.twins])
+        numbers = [of_image[twin.tobytes()] for twin in twins]
+        assert sorted(numbers) == sorted(2 * list(range(rung.count)))
+        np.testing.assert_array_equal(rung.counts[:, rung.count :], rung.counts[:, numbers])
+        wanted = {image.tobytes(): mask for image, mask in zip(planted, masks, strict=True)}
+        np.testing.assert_array_equal(rung.masks[rung.count :], [wanted[twin.tobytes()] for twin in twins])
 
 
 def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it(some_images, quick_config, monkeypatch):
-    """Of one image and its twin; what a chain is drawn for is noted."""
+    """One image, then its twin; what a chain is drawn for is noted."""
     drawn, draw, config, families = [], experiment.draw_samples, quick_config(tune=True), tuning.FAMILIES
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
     monkeypatch.setattr(tuning, "FEWEST_TWINS", 1)
@@ -88,7 +116,7 @@ def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it
         drawn.clear()
         monkeypatch.setattr(tuning, "FAMILIES", {family: families[family]})
         tuning.tune(model, weights, config, some_images(1), some_images(2))
-        assert set(drawn) <= chains and drawn.count("guided") == 1 + (family == "features")  # those that the whitening is fitted to
+        assert set(drawn) <= chains and drawn.count("guided") == 2 + (family == "features")  # those that the whitening is fitted to
 
 
 def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_config, monkeypatch):
@@ -114,17 +142,33 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
 
 def test_a_run_tries_two_views_of_each_network_with_and_without_its_own_features_and_pixels(quick_config, monkeypatch):
     monkeypatch.setattr(tuning, "found_networks", lambda: ["efficientnet_lite0"])
-    monkeypatch.setattr(
-        tuning, "tails_of_good", lambda experiment, config, count: ";".join((config.layer_count + 1) * ["1,2,3,4,5,6,7,8,9,0.5"])
-    )
-    start = tuning._with_tails(quick_config(features="unet", image_size=64), None)
-    rungs = [type("Rung", (), {"experiment": None, "count": 3})]
-    tried = {tuning._changed(start, settings) for settings in tuning._features(start, rungs)}
+    current = quick_config(features="unet", image_size=64, tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
+    tried = {tuning._candidate(current, settings) for settings in tuning._features(current)}
     names = ("features", "feature_layers", "feature_size", "feature_distance", "pixel_weight")
     networks = [(own + "efficientnet_lite0", *view) for own in ("", "unet+") for view in (("", 256), ("blocks.10,blocks.14", 384))]
-    wanted = {(*view, "mahalanobis", weight) for view in [("unet", "", None), *networks] for weight in (0.0, start.pixel_weight)}
-    assert {tuple(getattr(config, name) for name in names) for config in tried} == wanted
-    assert all(config.tails for config in tried)
+    wanted = {(*view, "mahalanobis", weight) for view in [("unet", "", None), *networks] for weight in (0.0, current.pixel_weight)}
+    assert {tuple(getattr(candidate.plain, name) for name in names) for candidate in tried} == wanted
+    assert all(candidate.adds_surprisals for candidate in tried)
+
+
+def test_what_is_poor_on_few_images_has_its_features_extracted_of_these_alone(some_images, quick_config, monkeypatch):
+    """The samples are the images, so all maps are 0, and the first third of the features goes on to all images."""
+    seen, config, images = collections.Counter(), quick_config(features="auto"), some_images(12)
+    monkeypatch.setattr(experiment, "draw_samples", lambda model, images, *_: images[:, None])
+    monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1", "resnet18"])
+
+    def extractor(config, xp):
+        def extract(images):
+            seen[config.features.removeprefix("unet+"), config.feature_layers] += len(images)
+            return [images + np.float32(0.01) * np.arange(3, dtype=np.float32), images]
+
+        return extract
+
+    monkeypatch.setattr(experiment, "make_extractor", extractor)
+    weights = init_unet(config.unet())
+    tuning.tune(make_model(weights, config), weights, config, images, images)
+    few, every = min(seen.values()), max(seen.values())
+    assert len(seen) == 4 and few < every / 2 and sorted(seen.values()).count(few) >= 2
 
 
 @pytest.fixture
@@ -152,6 +196,11 @@ def test_without_a_network_of_imagenet_only_tails_are_measured_and_the_remedy_is
     assert tuning.REMEDY in capsys.readouterr().err
 
 
+def test_without_a_network_of_imagenet_a_given_mahalanobis_distance_is_measured_and_its_whitening_kept(tuned):
+    settings, _, drawn = tuned(features="auto", feature_distance="mahalanobis")
+    assert settings.keys() == {"features", "tails"} and drawn == ["guided", "guided"]  # of the images, and of those to fit to
+
+
 @pytest.mark.parametrize("limit, count", [({}, 3), ({"MOST_IMAGES": 2}, 2), ({"MOST_PIXELS": 1}, 1)], ids=str)
 def test_so_many_images_are_looked_at(limit, count, tuned, quick_config, monkeypatch):
     """Of three; with MOST_PIXELS, one image's worth."""
@@ -176,14 +225,15 @@ def test_no_tails_where_the_rules_a_given_threshold_or_the_score_leave_no_place_
 
 
 def test_tails_are_those_of_the_chosen_start(tuned, some_images, quick_config, monkeypatch):
-    monkeypatch.setattr(tuning, "_choose", lambda family, chain, candidates, start, rungs: (tuning._changed(start, candidates[-1]), []))
-    families = {"start": (lambda start, rungs: ({"guided_start": 77},), "guided")}
+    monkeypatch.setattr(tuning, "ONE_STANDARD_ERROR", 0.0)
+    monkeypatch.setattr(tuning, "quality", lambda maps, labels, masks, config: lambda counts: np.full(len(counts), config.guided_start))
+    families = {"start": (lambda current: ({"guided_start": 77},), "guided")}
     settings, _, _ = tuned(families, features="unet", tune=True, tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
     config = quick_config(features="unet", guided_start=77)
     weights = init_unet(config.unet())
     model = make_model(weights, config)
     good = experiment.Experiment(model, experiment.make_extractors([config], model, weights), some_images(3))
-    assert settings == {"guided_start": 77, "tails": experiment.tails_of_good(good, config)}
+    assert settings == {"guided_start": 77, "tails": experiment.tails_of_good([good], config)}
 
 
 def test_a_network_that_diverged_is_named_before_its_tails(some_images, quick_config, monkeypatch, fails_with):
