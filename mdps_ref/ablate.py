@@ -74,6 +74,8 @@ def run(args):
     with claimed(args.out, False, "") as out, fast(args.threads):
         images = images_again(own, folder, out / WORK)
         labels = np.array([item.is_anomalous for item in images.items])
+        if labels.all() or not labels.any():
+            raise InputError(f"{folder}: its test images are all {'defective' if labels.all() else 'good'}; an ablation needs both kinds")
         chosen = stratified(images.defects, labels, args.images or len(labels), config.seed)
         if len(chosen) < len(labels):
             print(f"looking at {len(chosen)} of {len(labels)} test images", flush=True)

@@ -43,6 +43,17 @@ def exit_status(command, *arguments):
         return 2
 
 
+def escaped(text):
+    """Return a text with its control characters and the like written as escapes."""
+    escape = {c: c.encode("unicode_escape", "surrogatepass").decode() for c in set(str(text)) if not c.isprintable()}
+    return "".join(escape.get(c, c) for c in str(text))
+
+
+def reason_of(error):
+    """Return the system's words for an OSError, for the middle of a message."""
+    return (error.strerror or str(error)).lower()
+
+
 def shown(text, most=LONGEST_SHOWN):
     """Return a name or another text as one short line that a terminal prints as it stands.
 
@@ -56,10 +67,9 @@ def shown(text, most=LONGEST_SHOWN):
     Returns
     -------
     str
-        Control characters and the like are written as escapes. The middle of a long text is left out.
+        As `escaped`. The middle of a long text is left out.
     """
-    escape = {c: c.encode("unicode_escape", "surrogatepass").decode() for c in set(str(text)) if not c.isprintable()}
-    text = "".join(escape.get(c, c) for c in str(text))
+    text = escaped(text)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}"
 
 

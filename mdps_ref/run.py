@@ -43,9 +43,10 @@ def run_and_print(args):
     if args.list:
         print(listing())
         return 0
-    if given_settings(args).get("category") == ALL:
-        return run_all(args)
-    result, folder = run(args)
+    given = given_settings(args)
+    if given.get("category") == ALL:
+        return run_all(args, given)
+    result, folder = run(args, given)
     print(summary(result))
     print(f"report: {folder / 'report.html'}", flush=True)
     return 0
@@ -71,7 +72,7 @@ def in_notebook(*flags):
     """
     args = parser().parse_args(flags)
     with speaking(args.level or "normal"):
-        result, folder = run(args)
+        result, folder = run(args, given_settings(args))
     print(summary(result))
     return Shown(folder / "report.html")
 
@@ -148,8 +149,8 @@ def parser():
     return p
 
 
-def run(args):
-    """Do the run that the parsed `args` ask for.
+def run(args, given):
+    """Do the run that the parsed `args` and the `given_settings` ask for.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def run(args):
         If a flag, a file or an image cannot be used.
     """
     xp = find_backend(args.backend)
-    config = requested_config(args)
+    config = requested_config(args, given)
     with _cluster(args) as cluster, claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder:
         args.going_on = _going_on(args, folder)
         begun = functools.partial(print, f"run folder: {folder}", flush=True)
@@ -176,7 +177,7 @@ def run_in(folder, config, xp, resume, begun=lambda: None, cluster=None):
     """Do a run, with its report, in a folder that is claimed; return the Result. For the arguments see `run_job`."""
     if resume:
         go_on_with(folder, config)
-    result = run_job(config, folder, xp, resume, tune, begun, cluster)
+    result = run_job(config, folder, xp, tune, resume, begun, cluster)
     check_still_there(folder)
     with stage("report", result.seconds):
         write_report(folder, result)
@@ -206,9 +207,9 @@ def run_category(config, folder, xp):
         run_in(folder, config, xp, resume)
 
 
-def run_all(args):
+def run_all(args, given):
     """Do the run of each category; return 2 if a run failed, and 0 otherwise."""
-    plan, reasons = requested_plan(args), {}
+    plan, reasons = requested_plan(args, given), {}
     with _runs(args) as run_each, claimed(args.out, args.resume, ALL, PLAN) as folder:
         args.going_on = _going_on(args, folder, "--category", ALL)
         write_json(folder / PLAN, {name: dataclasses.asdict(config) for name, config in plan.items()})

@@ -152,7 +152,7 @@ def stain(rng, middle, radius, code, strength):
     return mark
 
 
-def stroke(points, width, code, strength=1.0, lit=None):
+def stroke(points, width, code, lit=None):
     """Return a mark: a line that tapers towards its ends.
 
     Parameters
@@ -162,7 +162,6 @@ def stroke(points, width, code, strength=1.0, lit=None):
     width : float
     code : str
         Colour, "#rrggbb".
-    strength : float in [0, 1]
     lit : str or None
         Colour of a thin lit edge on the lower right, as a furrow has it.
 
@@ -184,7 +183,7 @@ def stroke(points, width, code, strength=1.0, lit=None):
 
     def mark(x, y, rgb):
         if lit is not None:
-            paint(rgb, colour(lit), 0.7 * strength * ramp(width, 0.6 * width, distance(x - 0.7 * width, y - 0.7 * width)))
-        paint(rgb, colour(code), strength * ramp(width, 0.6 * width, distance(x, y)))
+            paint(rgb, colour(lit), 0.7 * ramp(width, 0.6 * width, distance(x - 0.7 * width, y - 0.7 * width)))
+        paint(rgb, colour(code), ramp(width, 0.6 * width, distance(x, y)))
 
     return mark

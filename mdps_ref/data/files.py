@@ -6,7 +6,7 @@ import os
 import pathlib
 import stat
 
-from mdps_ref.errors import InputError, shown
+from mdps_ref.errors import InputError, reason_of, shown
 
 SPECIAL = "is a FIFO, socket or device, not an ordinary file; remove it"
 
@@ -21,8 +21,7 @@ def naming(path):
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path}: could not be written ({reason}); free space there or choose another folder") from error
+        raise InputError(f"{path}: could not be written ({reason_of(error)}); free space there or choose another folder") from error
 
 
 def is_special(path):
@@ -53,7 +52,7 @@ def digest(path):
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise Unreadable(f"{shown(path)}: could not be read ({(error.strerror or str(error)).lower()}); replace or remove it") from error
+        raise Unreadable(f"{shown(path)}: could not be read ({reason_of(error)}); replace or remove it") from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import itertools
 
-from mdps_ref.errors import InputError, shown
+from mdps_ref.errors import InputError, reason_of, shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = {"mvtec": "good", "btad": "ok"}  # the name of the folder of good images
@@ -37,9 +37,7 @@ def entries(folder):
         found = [path for path in found if not path.name.startswith(".") and path.name.lower() not in _LITTER]
         return [path for path in found if path.is_dir()], [path for path in found if not path.is_dir()]
     except OSError as error:
-        raise InputError(
-            f"{shown(folder)}: could not be read ({(error.strerror or str(error)).lower()}); give a folder that can be"
-        ) from error
+        raise InputError(f"{shown(folder)}: could not be read ({reason_of(error)}); give a folder that can be") from error
 
 
 def is_image_name(path):
@@ -47,15 +45,13 @@ def is_image_name(path):
     return path.suffix.lower() in SUFFIXES
 
 
-def image_files(folder, findings, below=True):
+def image_files(folder, findings):
     """List a folder's image files, and note what is not read.
 
     Parameters
     ----------
     folder : pathlib.Path
     findings : Findings
-    below : bool
-        Whether to note the folders below.
 
     Returns
     -------
@@ -66,7 +62,7 @@ def image_files(folder, findings, below=True):
     for path in files:
         if not is_image_name(path):
             findings.add("file of a suffix that is not read", path)
-    for path in folders if below else ():
+    for path in folders:
         findings.add("folder below, not read", path)
     return [path for path in files if is_image_name(path)]
 

@@ -7,7 +7,7 @@ import pathlib
 from mdps_ref.data.files import SPECIAL, is_special
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.layout import SUFFIXES, entries, is_category, is_image_name
-from mdps_ref.errors import InputError, shown
+from mdps_ref.errors import InputError, reason_of, shown
 
 TABLES = ("scores.csv", "scores.jsonl")  # they mark a folder of results, whose maps and overlays are no photographs
 
@@ -115,7 +115,6 @@ def _check_ordinary(path, broken_links=False):
     except OSError as error:
         if broken_links:
             return
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{shown(path)}: could not be read ({reason}); give images or folders of images") from error
+        raise InputError(f"{shown(path)}: could not be read ({reason_of(error)}); give images or folders of images") from error
     if special:
         raise InputError(f"{shown(path)}: {SPECIAL}")

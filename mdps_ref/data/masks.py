@@ -86,8 +86,8 @@ def load_mask(path, size, image_size, shrink=nearest_mask, white=None, fit="stre
     Notes
     -----
     The value of a pixel is its largest channel. Two levels: every value above 0 is anomalous. More levels (JPEG noise, soft edges): values
-    from half of white are. Transparent pixels are normal; if the opaque ones do not tell two classes, they are anomalous. A defect
-    that leaves no pixel at the working size is kept at the pixels of which it covers the largest share.
+    from half of white are. Transparent pixels are normal; if all opaque pixels are of one class, these are anomalous. A defect that
+    leaves no pixel at the working size is kept at the pixels of which it covers the largest share.
     """
     path = pathlib.Path(path)
     picture = decode(path, white)

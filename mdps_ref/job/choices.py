@@ -43,7 +43,7 @@ def _other_defaults(name):
 
 
 def descriptions():
-    """Return {setting: what it does}, the first sentences of its entry in Config's docstring, on one line."""
+    """Return {setting: what it does}, its entry in Config's docstring, on one line."""
     entries = re.findall(r"^(\w[\w, ]*?)(?: :.*)?\n((?:    .*\n)+)", inspect.getdoc(Config) + "\n", re.MULTILINE)
     return {name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")}
 

@@ -76,7 +76,7 @@ def connected(address, threads=1):
         reason = str(error).splitlines()[0]
         raise InputError(f"--cluster {shown(address)}: no scheduler answers ({reason}); start one with `dask scheduler`") from error
     with client:
-        with told():
+        with scheduler_loss_in_one_line():
             _check_versions(client)
         yield client
 
@@ -141,7 +141,7 @@ class Session:
         self._client, self._waiting = client, collections.deque()
         self._most, self._count_again = 0, 0.0
         host = dataclasses.replace(work, weights={name: to_host(array) for name, array in work.weights.items()})
-        with told():
+        with scheduler_loss_in_one_line():
             _wait_for_a_worker(client)
             self._compared = _check_versions(client)
             self._work = self._sent(_kept, host)
@@ -150,7 +150,7 @@ class Session:
     def submit(self, function, *arguments):
         """Send a Task, and return it."""
         task = Task(function, arguments)
-        with told():
+        with scheduler_loss_in_one_line():
             self._send(task)
         return task
 
@@ -170,7 +170,7 @@ class Session:
         """
         pieces = iter(pieces)
         self._waiting.clear()
-        with told():
+        with scheduler_loss_in_one_line():
             while True:
                 if time.monotonic() >= self._count_again:
                     self._most = AHEAD * max(1, sum(self._client.nthreads().values()))
@@ -189,7 +189,7 @@ class Session:
         distributed.KilledWorker
             If its workers were killed, again and again.
         """
-        with told():
+        with scheduler_loss_in_one_line():
             while True:
                 self._wait([task.future])
                 try:
@@ -207,7 +207,7 @@ class Session:
 
     def wait_for_others(self):
         """Wait until all tasks have ended that `in_order` has sent and not yielded."""
-        with told():
+        with scheduler_loss_in_one_line():
             self._wait([task.future for _, task in self._waiting])
 
     def _send(self, task):
@@ -249,7 +249,7 @@ def _kept(work):
 
 
 @contextlib.contextmanager
-def told():
+def scheduler_loss_in_one_line():
     """Turn the loss of the scheduler into one line."""
     try:
         yield

@@ -31,7 +31,7 @@ def chains_on_cluster(client, work, weights, config, extractor=None, whitening=(
     """
     session = Session(client, Work(functools.partial(_model, config, extractor, whitening), weights, threads, backend))
 
-    def one_after_another(model, batches, config, chain_name):
+    def on_cluster(model, batches, config, chain_name):
         for _, task in session.in_order(batches, lambda batch: session.submit(_done, work, config, chain_name, *batch)):
             try:
                 yield session.result(task)
@@ -41,7 +41,7 @@ def chains_on_cluster(client, work, weights, config, extractor=None, whitening=(
                     "memory, and go on with --resume"
                 ) from None
 
-    return one_after_another
+    return on_cluster
 
 
 def _model(config, extractor, whitening, weights, xp):

@@ -224,10 +224,11 @@ class Config:
                     raise InputError(f"{given}, but features {self.features!r} has no such choice; leave it out, or set features")
         if self.feature_size is not None and self.feature_size < self.image_size:
             raise InputError(f"feature_size is {self.feature_size}, below image_size {self.image_size}; leave it out, or enlarge by it")
-        if self.image_score == "softmax_top_500" and self.image_size**2 <= 500:
+        judged = round(self.image_size * min(self.resolved_rules.judged_share.values()))
+        if self.image_score == "softmax_top_500" and judged**2 <= 500:
             raise InputError(
-                f"image_score 'softmax_top_500' is 1 for every image of {self.image_size} x {self.image_size} pixels; choose another, "
-                "or an image_size of at least 23"
+                f"image_score 'softmax_top_500' is 1 for every image of {judged} x {judged} judged pixels; choose another, or a larger "
+                "image_size"
             )
         self.tail_numbers()
         if self.guided_weight and not self.masked:

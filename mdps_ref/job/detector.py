@@ -238,7 +238,7 @@ class Detector:
 
 
 def _check_own_features(features, config):
-    """Raises: InputError if a config has what was measured on the features that it names, and other features are given."""
+    """Raise InputError if features are given, and the config has tails or a distance that were measured on the features it names."""
     if features and config.tails:
         raise InputError("the config has tails, which belong to the features that it names; give features of your own without tails")
     if features and config.feature_distance == "mahalanobis":

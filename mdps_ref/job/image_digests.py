@@ -1,10 +1,45 @@
-"""The digest of every image that was scored: a scoring does not go on where an image was replaced."""
+"""The digests of all images of a run or a scoring: neither goes on where an image was replaced."""
 
 import numpy as np
 
-from mdps_ref.data.files import digest
+from mdps_ref.data.files import Unreadable, digest
 from mdps_ref.errors import InputError, shown
 from mdps_ref.job.records import Records
+from mdps_ref.job.run_folder import read_json, write_json
+
+
+def check_data(folder, category):
+    """Compare the category's files with those in the run's data.json; without data.json write it.
+
+    Raises
+    ------
+    InputError
+        That names the first file that was replaced, added or taken away since the run began.
+    """
+    path, found = folder / "data.json", _digests(category)
+    if not path.is_file():
+        write_json(path, found)
+        return
+    known = read_json(path)
+    for name in sorted(known.keys() | found.keys()):
+        if known.get(name) != found.get(name):
+            change = "was added" if name not in known else "is missing" if name not in found else "was replaced"
+            raise InputError(f"{category.root / name}: {change} since the run in {folder} began; restore the images, or start a new run")
+
+
+def _digests(category):
+    """Return the SHA-256 of every file of a category that a run uses, by its path in the category's folder; "" of an unreadable one."""
+    items = (*category.train, *category.test)
+    paths = [path for item in items for path in (item.path, item.mask_path) if path]
+    return {path.relative_to(category.root).as_posix(): _digest_of_run(path) for path in paths}
+
+
+def _digest_of_run(path):
+    """The SHA-256 of a file; "" of one that cannot be read: the reader of images sets that aside, or stops there."""
+    try:
+        return digest(path)
+    except Unreadable:
+        return ""
 
 
 class ImageDigests(Records):
@@ -20,7 +55,7 @@ class ImageDigests(Records):
 
     def note(self, images):
         """Append the digests of the next images, a list of Listed."""
-        self.append(np.array([_digest(image) for image in images], self.dtype))
+        self.append(np.array([_digest_of_scored(image) for image in images], self.dtype))
 
     def resume(self, images):
         """Keep the digests of these images alone, which have their rows already.
@@ -36,14 +71,14 @@ class ImageDigests(Records):
             If an image is not the one that was scored.
         """
         for image, known in zip(images, self[: len(images)], strict=True):
-            if _digest(image) != known:
+            if _digest_of_scored(image) != known:
                 raise InputError(
                     f"{shown(image.path)}: was replaced since it was scored; restore it to go on, or score it into another --out"
                 )
         self.truncate(len(images))
 
 
-def _digest(image):
+def _digest_of_scored(image):
     try:
         return digest(image.path).encode()
     except InputError:  # its row says why it was left out

@@ -6,7 +6,6 @@ import pathlib
 
 import numpy as np
 
-from mdps_ref.data.files import Unreadable, digest
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.folders import read_category, split_held_out
 from mdps_ref.data.images import centre_crop, load_image
@@ -14,9 +13,10 @@ from mdps_ref.data.masks import load_mask
 from mdps_ref.data.pixels import find_white, image_depth, image_size
 from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
+from mdps_ref.job.image_digests import check_data
 from mdps_ref.job.progress import progress, say
 from mdps_ref.job.records import Records
-from mdps_ref.job.run_folder import WORK, check_name, read_json, write_config, write_json
+from mdps_ref.job.run_folder import WORK, check_name, write_config
 from mdps_ref.kernels.processes import Team, members
 
 SYNTHETIC = {"size": 128, "train": 100, "test_good": 12, "per_defect": 4}
@@ -35,16 +35,14 @@ class StoredImages(Records):
     """
 
     def __init__(self, path, size):
-        super().__init__(path, (np.dtype("<f4"), (size, size, 3)))
-        self.truncate(0)
+        super().__init__(path, (np.dtype("<f4"), (size, size, 3)), anew=True)
 
 
 class StoredMasks:
     """True masks in a file, in the order of the test images: an index or a slice gives arrays (side, side) bool, None without a mask."""
 
     def __init__(self, path, side):
-        self._records = Records(path, [("known", "?"), ("mask", "?", (side, side))])
-        self._records.truncate(0)
+        self._records = Records(path, [("known", "?"), ("mask", "?", (side, side))], anew=True)
 
     def __len__(self):
         return len(self._records)
@@ -135,15 +133,21 @@ def read_images(config, folder):
         write_category(root, config.category, seed=config.seed, each=_in_processes, **SYNTHETIC)
     findings = Findings(pathlib.Path(root, config.category))
     category = read_category(root, config.category, findings)
+    _check_strict(config, category, findings)  # before the images are decoded, which may take minutes
     check_data(folder, category)
     images = _decoded(category, config, folder / WORK, findings)
     for line in told(images, config):
         say(line)
-    if config.strict and findings:
-        raise InputError(f"{category.root}: strict allows none of these: {'; '.join(findings.lines())}; mend them, or leave strict out")
+    _check_strict(config, category, findings)
     if config.data:
         write_config(folder, config)
     return images
+
+
+def _check_strict(config, category, findings):
+    """Raise InputError if anything was found that `strict` does not allow."""
+    if config.strict and findings:
+        raise InputError(f"{category.root}: strict allows none of these: {'; '.join(findings.lines())}; mend them, or leave strict out")
 
 
 def _in_processes(work, items):
@@ -193,20 +197,22 @@ def _decoded(category, config, work, findings):
 
     def image(item):
         check_name(item.path)
-        pixels = load_image(item.path, config.image_size, white, config.fit)[None]
-        sizes.add(image_size(item.path))
-        depths[image_depth(item.path)] += 1
-        return pixels
+        return load_image(item.path, config.image_size, white, config.fit)[None]
 
     def image_and_mask(item):
         return image(item), true_mask(item, config, side, white, findings)
 
-    for _, pixels in _readable(train_items, image, "training images", config, findings):
-        train.append(pixels)
-    for _, pixels in _readable(held_out_items, image, "held-out images", config, findings):
-        held_out.append(pixels)
+    def keep(part, item, pixels):
+        part.append(pixels)
+        sizes.add(image_size(item.path))
+        depths[image_depth(item.path)] += 1
+
+    for item, pixels in _readable(train_items, image, "training images", config, findings):
+        keep(train, item, pixels)
+    for item, pixels in _readable(held_out_items, image, "held-out images", config, findings):
+        keep(held_out, item, pixels)
     for item, (pixels, mask) in _readable(test_items, image_and_mask, "test images", config, findings):
-        test.append(pixels)
+        keep(test, item, pixels)
         truths.append(mask)
         items.append(item)
     for part, label in ((train, "training image"), (held_out, "held-out image"), (test, "test image")):
@@ -236,42 +242,8 @@ def _readable(items, read, label, config, findings):
                 if not config.skip_bad:
                     raise InputError(f"{error}{'' if config.strict else '; or add --skip-bad'}") from None
                 say(f"set aside: {error}")
-                findings.add("image that could not be read, set aside", item.path)
+                findings.add("image set aside, unusable or with an unusable mask", item.path)
             bar.update(1)
-
-
-def check_data(folder, category):
-    """Compare the category's files with those in the run's data.json; without data.json write it.
-
-    Raises
-    ------
-    InputError
-        That names the first file that was replaced, added or taken away since the run began.
-    """
-    path, found = folder / "data.json", digests(category)
-    if not path.is_file():
-        write_json(path, found)
-        return
-    known = read_json(path)
-    for name in sorted(known.keys() | found.keys()):
-        if known.get(name) != found.get(name):
-            change = "was added" if name not in known else "is missing" if name not in found else "was replaced"
-            raise InputError(f"{category.root / name}: {change} since the run in {folder} began; restore the images, or start a new run")
-
-
-def digests(category):
-    """Return the SHA-256 of every file of a category that a run uses, by its path in the category's folder; "" of an unreadable one."""
-    items = (*category.train, *category.test)
-    paths = [path for item in items for path in (item.path, item.mask_path) if path]
-    return {path.relative_to(category.root).as_posix(): _digest(path) for path in paths}
-
-
-def _digest(path):
-    """The SHA-256 of a file; "" of one that cannot be read: the reader of images sets that aside, or stops there."""
-    try:
-        return digest(path)
-    except Unreadable:
-        return ""
 
 
 def judged_side(config, layout):

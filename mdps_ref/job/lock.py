@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, reason_of
 from mdps_ref.job.progress import say
 
 try:
@@ -45,7 +45,7 @@ def held_lock(path, taken):
         handle = open(path, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputError(
-            f"{path}: could not be written ({(error.strerror or str(error)).lower()}); make its folder writable, or give another to --out"
+            f"{path}: could not be written ({reason_of(error)}); make its folder writable, or give another to --out"
         ) from error
     with handle:
         try:

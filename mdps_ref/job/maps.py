@@ -63,7 +63,7 @@ def score_range(maps, config):
 
 
 class InMemory:
-    """Keeps the Maps of one chain in memory. A keeper of another kind has the same members, such as `records.ChainRecords`.
+    """Keeps the Maps of one chain in memory. A keeper of another kind has the same members, such as `chain_records.ChainRecords`.
 
     Parameters
     ----------

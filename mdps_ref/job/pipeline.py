@@ -31,7 +31,7 @@ TUNING = "tuning.json"
 PACKAGES = ("mdps_ref", "numpy", "scipy", "pillow", "matplotlib")
 
 
-def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, cluster=None):
+def run_job(config, folder, xp, tune, resume=False, begun=lambda: None, cluster=None):
     """Do the main job, and write everything but the report into `folder`.
 
     Parameters
@@ -41,11 +41,11 @@ def run_job(config, folder, xp, resume=False, tune=None, begun=lambda: None, clu
         The run folder, claimed by this process.
     xp : module
         The array module to compute with.
+    tune : callable
+        tune(model, weights, config, held-out good images, other good images) -> settings, trials, whitening, such as
+        `study.tuning.tune`; called where `config` asks for it, by `tune` or features "auto".
     resume : bool
         Go on from the checkpoint in `folder`, if it has one.
-    tune : callable, optional
-        tune(model, weights, config, held-out good images, other good images) -> settings, trials, whitening, such as
-        `study.tuning.tune`; where `config` asks for it, by `tune` or features "auto".
     begun : callable
         begun() is called once all images are read, so that the folder stays.
     cluster : callable, optional

@@ -20,6 +20,8 @@ class Records:
     path : path-like
         Made, with its folders, if it does not exist.
     dtype : numpy dtype
+    anew : bool
+        Drop what the file holds, unread.
 
     Raises
     ------
@@ -27,14 +29,14 @@ class Records:
         If the file cannot be made or written, for instance because the disk is full.
     """
 
-    def __init__(self, path, dtype):
+    def __init__(self, path, dtype, anew=False):
         self.path = pathlib.Path(path)
         self.dtype = np.dtype(dtype)
         self._row = np.dtype([("record", self.dtype), ("checksum", "<u4")])
         with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
-            self._length = self._whole()
+            self._length = 0 if anew else self._whole()
             os.truncate(self.path, self._length * self._row.itemsize)
 
     def __len__(self):

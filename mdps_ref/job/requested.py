@@ -18,10 +18,10 @@ SWITCHES = ("skip_bad", "strict", "tune")
 FILE_FLAGS = ("data", "weights", "feature_weights")
 
 
-def requested_config(args):
+def requested_config(args, given):
     """Return the Config that the command line asks for. Merge: network defaults < --preset < --config < flags.
 
-    With --resume the settings are the run's own.
+    With --resume the settings are the run's own. `given` is from `given_settings`.
 
     Raises
     ------
@@ -30,15 +30,16 @@ def requested_config(args):
     """
     if args.preset:
         check_preset(args.preset)
-    given = given_settings(args)
     if not args.resume:
         return _fresh_config(args, given, args.preset)
     folder = _resumed_folder(args)
     return _resumed_config(given, folder, read_settings(folder / "config.json"), args.preset)
 
 
-def requested_plan(args):
+def requested_plan(args, given):
     """Return {name: Config} of the runs of all categories. With --resume they are those that were asked for then.
+
+    `given` is from `given_settings`.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def requested_plan(args):
         raise InputError(f"--preset {args.preset} is of one category; give --preset {args.preset.rpartition('/')[0]}, or name its category")
     if args.preset and args.preset not in DATA_SETS:
         raise InputError(f"--preset {args.preset} is unknown; with --category all choose one of {', '.join(DATA_SETS)}")
-    given = {name: value for name, value in given_settings(args).items() if name != "category"}
+    given = {name: value for name, value in given.items() if name != "category"}
     if args.resume:
         folder = _resumed_folder(args, PLAN)
         plan = {name: checked(settings) for name, settings in read_json(folder / PLAN).items()}
@@ -66,7 +67,7 @@ def _preset_of(args, category):
 
 
 def given_settings(args):
-    """Return the settings that are given by --config and flags. Merge: --config < flags.
+    """Return the settings that are given by --config and flags, as a dictionary. Merge: --config < flags.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def given_settings(args):
     given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
     if args.train and (given.get("weights") or args.resume):
         raise InputError(f"--train trains from scratch; leave it out, or leave out {'--resume' if args.resume else 'weights'}")
+    if args.train_steps and given.get("weights"):
+        raise InputError("--train-steps trains, but weights are given, which are trained; leave out one of the two")
     return given
 
 
@@ -111,6 +114,8 @@ def _resumed_config(given, folder, stored, preset):
     if preset:
         given = preset_settings(preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
     more_steps = {"train_steps": given["train_steps"]} if given.get("train_steps", 0) > stored.get("train_steps", 0) else {}
+    if more_steps and stored.get("weights"):
+        raise InputError(f"{folder}: this run trains nothing, since it took trained weights; leave --train-steps out")
     for name, value in given.items():
         if name in stored and stored[name] != value and name not in more_steps:
             raise InputError(f"{folder}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mdps_ref.data.files import whole_file, write_text
 from mdps_ref.data.images import map_at_image_size
-from mdps_ref.errors import InputError, shown
+from mdps_ref.errors import InputError, reason_of, shown
 from mdps_ref.job.lock import held_lock
 from mdps_ref.scoring.metrics import exceeds
 
@@ -148,8 +148,7 @@ def _make(folder, **how):
     except FileExistsError:
         raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{folder}: could not be made ({reason}); give another folder to --out") from error
+        raise InputError(f"{folder}: could not be made ({reason_of(error)}); give another folder to --out") from error
 
 
 def _remove_leftovers(folder):

@@ -10,7 +10,7 @@ import numpy as np
 from mdps_ref.data.files import naming
 from mdps_ref.data.images import load_image
 from mdps_ref.data.pixels import image_size
-from mdps_ref.errors import InputError, shown
+from mdps_ref.errors import InputError, escaped, shown
 from mdps_ref.job.chains import images_at_once
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, speaking
@@ -43,8 +43,8 @@ class Row:
 
     @property
     def label(self):
-        """The path as a table shows it: on one line, and no formula for a spreadsheet."""
-        return cell(shown(self.path))
+        """The path as a table shows it: whole, on one line, and no formula for a spreadsheet."""
+        return cell(escaped(self.path))
 
 
 def lines_of(rows, as_json):

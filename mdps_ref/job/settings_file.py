@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from mdps_ref.errors import InputError
+from mdps_ref.errors import InputError, reason_of
 from mdps_ref.job.config import checked
 from mdps_ref.weights.checks import without_repetition
 
@@ -22,8 +22,7 @@ def read_settings(path):
             path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repetition
         )  # Windows writes a byte-order mark
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path}: could not be read ({reason}); give a JSON file of settings") from error
+        raise InputError(f"{path}: could not be read ({reason_of(error)}); give a JSON file of settings") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no readable JSON file of settings ({error})") from error
     if not isinstance(settings, dict):

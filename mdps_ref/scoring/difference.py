@@ -173,8 +173,9 @@ def tail_of(values):
     Returns
     -------
     array, (len(TAIL_SHARES) + 1)
-        The quantile that each of TAIL_SHARES exceeds, ascending, and the mean excess over the last quantile. All are above 0. Where fewer
-        than ten values lie beyond, the excess is that of an exponential distribution through the quantiles of 1 % and of the last share.
+        For each of TAIL_SHARES the quantile, a value that this share of the pixels exceeds, ascending; and the mean excess over the last
+        one. All are above 0. Where fewer than ten values lie beyond, the excess is that of an exponential distribution through the
+        quantiles of 1 % and of the last share.
     """
     values = np.asarray(values, np.float64).ravel()
     quantiles = np.quantile(values, 1 - np.array(TAIL_SHARES))

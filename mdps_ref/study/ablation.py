@@ -53,11 +53,10 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """All rows, in the order of `variants.py`; those that were left out, and why; and the indices of the test images looked at."""
+    """All rows, in the order of `variants.py`; and those that were left out, with the reason."""
 
     rows: list[Row]
     left_out: dict[str, str]
-    chosen: np.ndarray
 
 
 def stratified(kinds, labels, count, seed):
@@ -133,7 +132,7 @@ def ablate(detector, config, images, wanted, chosen):
                 raise InputError("the maps of MDPS are nan; give a run that was trained longer, or with a lower learning_rate") from None
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
-    return Ablation([rows[name] for name in wanted if name in rows], left_out, chosen)
+    return Ablation([rows[name] for name in wanted if name in rows], left_out)
 
 
 class _Bench:

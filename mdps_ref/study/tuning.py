@@ -253,7 +253,7 @@ def _features(current):
     return _joined(current, distances, pixel_weights=(current.pixel_weight, 0.0), blurs=(current.blur,), paper=False)
 
 
-def _maps(current):
+def _map_settings(current):
     """Features and their distance; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
     distances = DISTANCES if _has_place_for_tails(current) else ("cosine",)
     return _joined(current, distances, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
@@ -314,7 +314,7 @@ def _score(current):
 
 
 FAMILIES = {  # the candidates, and the chain whose maps judge them
-    "features": (_maps, "guided"),
+    "features": (_map_settings, "guided"),
     "start": (_start, "guided"),
     "guidance": (_guidance, "guided"),
     "mask": (_mask, "mdps"),

@@ -34,7 +34,7 @@ def test_the_list_tells_the_defaults_of_each_network(network):
 
 
 def test_the_list_tells_the_defaults_of_a_run_with_bundled_weights():
-    made = dataclasses.asdict(run.requested_config(run.parser().parse_args([])))
+    made = dataclasses.asdict(run.requested_config(run.parser().parse_args([]), {}))
     assert made["weights"] == "bundled"
     told = {name: values.get("bundled weights", values.get(made["network"], values[""])) for name, values in listed().items()}
     assert told == made | {"network": Config.network}

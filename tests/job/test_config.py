@@ -237,6 +237,14 @@ def test_tuning_is_refused_where_it_could_not_choose_the_mask(settings, says, fa
 TAIL = "1,2,3,4,5,6,7,8,9,0.5"
 
 
+def test_the_score_of_500_pixels_needs_more_of_them_in_the_judged_centre(fails_with):
+    """Of MVTec AD's images of 24 pixels the released rules judge 21: 441 pixels, whose softmax sums to 1."""
+    settings = {"image_score": "softmax_top_500", "image_size": 24}
+    assert make_config(settings).image_size == 24
+    with fails_with("21 x 21", "image_size"):
+        make_config(settings, rules="released", rules_except="")
+
+
 @pytest.mark.parametrize(
     "tails",
     ["1", TAIL, f"{TAIL};{TAIL};{TAIL}", f"{TAIL};1,2", f"{TAIL};{TAIL[2:]}", f"{TAIL};{TAIL.replace('2', '1')}", f"{TAIL};"]

@@ -45,6 +45,11 @@ def test_what_follows_a_whole_beginning_is_dropped(spoil, left, five):
     np.testing.assert_array_equal(Records(five.path, five.dtype)[:], ROWS)
 
 
+def test_a_file_that_is_begun_anew_is_empty_and_not_read(five, monkeypatch):
+    monkeypatch.setattr(Records, "_whole", lambda self: pytest.fail("was read"))
+    assert len(Records(five.path, five.dtype, anew=True)) == 0 and five.path.stat().st_size == 0
+
+
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(five, fails_with, monkeypatch):
     def torn(path, mode):
         handle = open(path, mode)  # noqa: SIM115

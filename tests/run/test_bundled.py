@@ -19,7 +19,8 @@ from mdps_ref.weights.checkpoint import save_checkpoint
 
 
 def requested(*flags):
-    return run.requested_config(run.parser().parse_args(list(flags)))
+    args = run.parser().parse_args(list(flags))
+    return run.requested_config(args, run.given_settings(args))
 
 
 @pytest.mark.parametrize("category", DEFECTS)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -18,7 +19,8 @@ from mdps_ref.job.run_folder import LOCK, claimed
 
 def requested(*arguments):
     """The Config that this command line asks for."""
-    return run.requested_config(run.parser().parse_args([str(argument) for argument in arguments]))
+    args = run.parser().parse_args([str(argument) for argument in arguments])
+    return run.requested_config(args, run.given_settings(args))
 
 
 # Settings
@@ -55,7 +57,8 @@ def test_each_of_all_categories_has_its_own_preset_and_goes_on_with_it(tmp_path,
     flags = ["--preset", "released/mvtec", "--category", "all", "--samples", "2"]
 
     def plan(*more):
-        return run.requested_plan(run.parser().parse_args([*flags, *map(str, more)]))
+        args = run.parser().parse_args([*flags, *map(str, more)])
+        return run.requested_plan(args, run.given_settings(args))
 
     made = plan("--data", tmp_path / "data")
     for name in ("bottle", "carpet"):
@@ -235,6 +238,7 @@ WRONG = {
     "missing weights": (["--weights", "none.npz"], "none.npz", "no such checkpoint"),
     "weights that are none": (["--weights", "text"], "text", "not a whole checkpoint"),
     "weights of another size": (["--weights", "done/checkpoint.npz", "--image-size", "32"], "done/checkpoint.npz", "32 x 32"),
+    "steps of training and trained weights": (["--weights", "done/checkpoint.npz", "--train-steps", "5"], "--train-steps", "leave out one"),
     "weights of another network": (["--weights", "done/checkpoint.npz", "--network", "small"], "done/checkpoint.npz", "small"),
     "a missing config": (["--config", "none.json"], "mdps_ref: none.json: could not be read (no such file or directory)", "JSON"),
     "an unknown setting": (["--config", "unknown.json"], "unknown.json", "sampels", "samples"),
@@ -254,6 +258,15 @@ def test_a_wrong_argument_is_one_line_and_leaves_no_run_folder(arguments, parts,
     with refuses(capsys, *parts):
         assert call("--out", "out", *arguments) == 2
     assert not (place / "out").exists()
+
+
+def test_settings_are_read_once_so_they_may_come_from_a_pipe(call, tmp_path, capsys):
+    reader, writer = os.pipe()
+    os.write(writer, b'{"image_size": 18}')
+    os.close(writer)
+    with refuses(capsys, "18", "multiple of 4"):
+        assert call("--config", f"/dev/fd/{reader}", "--out", tmp_path / "out") == 2
+    os.close(reader)
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", TOO_LONG])

@@ -22,7 +22,7 @@ from PIL import Image
 from mdps_ref import run, score
 from mdps_ref.data import files
 from mdps_ref.data.folders import Item
-from mdps_ref.job import config, images, pipeline, run_folder, train
+from mdps_ref.job import config, image_digests, images, pipeline, run_folder, train
 from mdps_ref.kernels import processes
 from mdps_ref.weights.checkpoint import load_checkpoint
 
@@ -137,7 +137,32 @@ def test_a_broken_image_stops_a_run_unless_it_is_set_aside_and_counted(place, ca
     assert len(read_scores(tmp_path / "out")) == sum(metrics["over"][name] for name in ("good_images", "defective_images")) == 4
     assert "2 good images to train on, 1 held out, 4 to test (2 with a defect), of 6 sizes from 21 x 12 to 33 x 17 pixels" in told
     assert "depth: 2 of 16-bit grey, 3 of 8-bit colour, 2 of 8-bit grey\n" in told
-    assert told.count("dent/000.png") == 2 and "2 images that could not be read" in told
+    assert told.count("dent/000.png") == 2 and "2 images set aside" in told
+
+
+def test_an_image_that_is_set_aside_for_its_mask_is_not_counted_among_the_images(place, call, tmp_path, no_report, capsys):
+    shutil.copytree(place / "data", tmp_path / "data")
+    cut(tmp_path / "data/part/ground_truth/rust/000.png")
+    assert call("--data", tmp_path / "data", "--out", tmp_path / "out", "--skip-bad") == 0
+    told = capsys.readouterr().err
+    assert "depth: 2 of 16-bit grey, 4 of 8-bit colour, 2 of 8-bit grey\n" in told and "1 image set aside" in told
+    assert "test/rust/000.png" not in {row["path"] for row in read_scores(tmp_path / "out")}
+
+
+def test_strict_stops_before_an_image_is_decoded(place, call, tmp_path, monkeypatch, capsys):
+    shutil.copytree(place / "data", tmp_path / "data")
+    (tmp_path / "data/part/train/good/notes.txt").write_text("kept apart")
+    monkeypatch.setattr(images, "load_image", lambda *_: pytest.fail("was decoded"))
+    assert call("--data", tmp_path / "data", "--out", tmp_path / "out", "--strict", "--quiet") == 2
+    assert "notes.txt" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_run_with_trained_weights_is_not_trained_further(done, call, tmp_path, no_report, contents, capsys):
+    assert call("--weights", done / "checkpoint.npz", "--out", tmp_path / "out", "--quiet") == 0
+    before = contents(tmp_path / "out")
+    capsys.readouterr()
+    assert run.main(["--resume", "--train-steps", "9", "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    assert "leave --train-steps out" in capsys.readouterr().err and contents(tmp_path / "out") == before
 
 
 def test_an_image_that_cannot_be_opened_is_a_broken_one_and_a_fifo_is_not_waited_for(place, call, tmp_path, no_report, monkeypatch, capsys):
@@ -405,7 +430,7 @@ def test_a_run_without_a_mask_or_with_a_fixed_threshold_ends_too(settings, thres
 def test_the_settings_are_written_once(drawn, place, small_synthetic, monkeypatch):
     monkeypatch.setattr(pipeline, "calibrate", None)
     written, write_json = [], run_folder.write_json
-    for module in (run_folder, images):
+    for module in (run_folder, image_digests):
         monkeypatch.setattr(module, "write_json", lambda path, content: written.append(path.name) or write_json(path, content))
     with pytest.raises(TypeError):
         run.main(["--features", "unet", *(["--train"] if drawn else ["--data", str(place / "data"), "--category", "part"])])

@@ -172,6 +172,12 @@ def test_only_the_rows_of_whole_batches_are_kept(there, images, kept, as_json, t
     assert table.resume(2, names) == rows
 
 
+def test_long_paths_are_whole_in_the_table(tmp_path):
+    table, names = RowFile(tmp_path / "table", False), [f"{'a' * 200}/{k}/{'b' * 200}\n.png" for k in range(2)]
+    table.append([Row(name) for name in names])
+    assert [row["path"] for row in rows_of(HEAD.encode() + table.path.read_bytes())] == [name.replace("\n", "\\n") for name in names]
+
+
 def test_a_row_is_told_once_it_is_in_the_table(done, photographs, tmp_path):
     table = RowFile(tmp_path / "table", True)
     told = next(iter(score_files(Detector.load(done), list_images([photographs]), table)))

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -296,6 +297,12 @@ def test_images_that_changed_since_the_run_are_refused(ended, data, tmp_path, re
         refused([ended, "--out", tmp_path / "out", "--quiet"], path, "was replaced", f"run in {ended} ")
     finally:
         path.write_bytes(kept)
+
+
+def test_a_run_without_defective_test_images_is_refused(data, ended, tmp_path, refused, monkeypatch):
+    """The kind is played, since a run of another folder takes longer."""
+    monkeypatch.setattr(ablate, "images_again", lambda *_: types.SimpleNamespace(items=[types.SimpleNamespace(is_anomalous=False)] * 2))
+    refused([ended, "--out", tmp_path / "out", "--quiet"], ended, "all good", "both kinds")
 
 
 def test_an_interruption_leaves_nothing_behind(ended, tmp_path, monkeypatch, capsys):
