@@ -99,11 +99,17 @@ def _refuse_a_file(folder):
 
 
 def check_still_there(folder):
-    """Raise InputError if the folder, which this process has claimed, was removed while it worked. What was written since is removed."""
-    if not (folder / LOCK).is_file():
-        remove_results(folder)
-        _remove_leftovers(folder)
-        raise InputError(f"{folder}: was removed while the run worked; start it again")
+    """Raise InputError if the folder, which this process has claimed, was removed while it worked. What was written since is removed.
+
+    If its lock alone is gone, its files stay.
+    """
+    if (folder / LOCK).is_file():
+        return
+    if (folder / "config.json").is_file():
+        raise InputError(f"{folder / LOCK}: was removed while the run worked, so another run may have begun there; go on with --resume")
+    remove_results(folder)
+    _remove_leftovers(folder)
+    raise InputError(f"{folder}: was removed while the run worked; start it again")
 
 
 def _wanted_folder(out, resume, holds):

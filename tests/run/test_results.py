@@ -276,6 +276,14 @@ def test_a_folder_removed_in_the_midst_is_told_and_not_made_again(place_of, stag
     assert str(out) in capsys.readouterr().err.splitlines()[-1] and not out.exists()
 
 
+def test_where_the_lock_alone_is_removed_nothing_else_is(call, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(run, "write_report", lambda folder, result: (out / run_folder.LOCK).unlink())
+    assert call("--out", out) == 2
+    assert "go on with --resume" in capsys.readouterr().err.splitlines()[-1]
+    assert {"config.json", "checkpoint.npz", "scores.csv", "detector.npz"} <= {path.name for path in out.iterdir()}
+
+
 CHANGES = {
     "replaced": lambda part: (part / "test/rust/000.png").write_bytes((part / "test/dent/000.png").read_bytes()),
     "added": lambda part: shutil.copy(part / "test/rust/000.png", part / "test/rust/001.png"),
