@@ -168,15 +168,18 @@ def settings(config):
     }
 
 
+def _in_words(name, value):
+    """A setting that was tried. Of `tails`, which are long and measured anew for every candidate, only that there are any."""
+    return "surprisals" if name == "tails" else f"{escaped(name)} {escaped(shown(value, 40))}"
+
+
 def tuning_section(result):
     """Write how the settings were chosen without labels: the best candidates of each family. "" where the run was not tuned."""
     if not result.trials:
         return ""
     images, rows, family = result.trials[0]["images"], [], None
     for trial in result.trials:
-        words = ", ".join(
-            f"{escaped(name)} {escaped(shown(value, 40))}" for name, value in trial["settings"].items() if value not in ("", None)
-        )
+        words = ", ".join(_in_words(name, value) for name, value in trial["settings"].items() if value not in ("", None))
         gain = f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})" if trial["settings"] else "–"
         rows.append(
             f"<tr><th>{escaped(trial['family']) if trial['family'] != family else ''}</th><td>{words or 'as before'}</td>"
