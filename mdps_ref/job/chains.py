@@ -191,6 +191,37 @@ def draw_samples(model, images, config, chain_name, mask=None):
     return np.concatenate(results, axis=1 if same_images else 0)
 
 
+def draw_all(model, images, config, chain_name, mask=None, draw_batches=None):
+    """Draw the n posterior samples of all images, batch by batch, with a progress bar.
+
+    Where the mask of an image is empty, and the rules keep normal pixels, its samples are the image itself, and no chain is run.
+
+    Parameters
+    ----------
+    model, images, config, chain_name, mask
+        As for `batch_maps`; the images are on the host.
+    draw_batches : callable, optional
+        Where they are not drawn in this process: draw_batches(model, batches, config, chain_name) yields the samples of each batch, as
+        `draw_samples` draws them.
+
+    Returns
+    -------
+    array, (N, n, H, W, C)
+        On the host.
+    """
+    at_once, samples = images_at_once(config), np.repeat(images[:, None], config.samples, axis=1)
+    skips = mask is not None and config.resolved_rules.keeps_normal_pixels
+    wanted = np.flatnonzero(mask.any(axis=(1, 2, 3))) if skips else np.arange(len(images))
+    parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
+    batches = ((images[some], None if mask is None else mask[some]) for some in parts)
+    drawn = (draw_batches or functools.partial(one_after_another, work=draw_samples))(model, batches, config, chain_name)
+    with progress(len(wanted), "image", f"{chain_name} chain") as shown:
+        for some, of_batch in zip(parts, drawn, strict=True):
+            samples[some] = of_batch
+            shown.update(some.size)
+    return samples
+
+
 def _in_team(work, model, images, config, chain_name, mask):
     """Do work(model, images, config, chain_name, mask, sample numbers) for each share of a few images.
 

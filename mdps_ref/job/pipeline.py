@@ -167,8 +167,8 @@ def tuned(tune, model, weights, config, images, folder):
 def _fitted_whitening(weights, config, extractor, images, folder, cluster):
     """The whitening of the features, fitted once, and kept while the run is under way."""
     model = make_model(weights, dataclasses.replace(config, feature_distance="cosine"), extractor)
-    draw = cluster(draw_samples, weights, config) if cluster else functools.partial(one_after_another, work=draw_samples)
-    return whitening_of_run(model, images.train, config, _whitening_file(folder, config), draw)
+    draw_batches = cluster(draw_samples, weights, config) if cluster else None
+    return whitening_of_run(model, images.train, config, _whitening_file(folder, config), draw_batches)
 
 
 def _whitening_file(folder, config):

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 
 from mdps_ref.backend import to_device
-from mdps_ref.job.chains import images_at_once
-from mdps_ref.job.progress import progress
+from mdps_ref.job.chains import draw_all
 from mdps_ref.scoring.whitening import SecondMoments
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
@@ -61,7 +60,7 @@ def fit_whitening(extract, images, samples, xp):
     return moments.whitening()
 
 
-def whitening_of_run(model, good_images, config, path, draw_batches):
+def whitening_of_run(model, good_images, config, path, draw_batches=None):
     """Fit the whitening of a run's features, or read it, if this run has fitted it before.
 
     Parameters
@@ -72,22 +71,17 @@ def whitening_of_run(model, good_images, config, path, draw_batches):
     config : Config
     path : Path
         The file that keeps it.
-    draw_batches : callable
-        draw_batches(model, batches, config, chain_name) yields the samples of each batch.
+    draw_batches : callable, optional
+        See `chains.draw_all`.
 
     Returns
     -------
     tuple of arrays, (C, C)
     """
     if not path.exists():
-        images, (chain, name) = images_to_fit(good_images), chain_to_fit(config)
-        parts = [images[start : start + images_at_once(chain)] for start in range(0, len(images), images_at_once(chain))]
-        samples, drawn = [], draw_batches(model, ((part, None) for part in parts), chain, name)
-        with progress(len(images), "image", f"{name} chain") as shown:
-            for part, some in zip(parts, drawn, strict=True):
-                samples.append(some)
-                shown.update(len(part))
-        keep_whitening(path, fit_whitening(model.features, images, np.concatenate(samples), model.xp))
+        images = images_to_fit(good_images)
+        samples = draw_all(model, images, *chain_to_fit(config), draw_batches=draw_batches)
+        keep_whitening(path, fit_whitening(model.features, images, samples, model.xp))
     return of_group(load_checkpoint(path)[0])
 
 

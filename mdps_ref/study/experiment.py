@@ -1,6 +1,5 @@
 """Chains and maps of the same images under many settings: what two settings share is computed once."""
 
-import functools
 import hashlib
 import time
 
@@ -8,11 +7,10 @@ import numpy as np
 
 from mdps_ref.backend import to_device, to_host
 from mdps_ref.errors import InputError
-from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_samples, images_at_once, one_after_another
+from mdps_ref.job.chains import CHAINS_AT_ONCE, chain_settings, comparison, draw_all, images_at_once
 from mdps_ref.job.config import OWN
 from mdps_ref.job.detect import make_extractor
 from mdps_ref.job.interrupt import interruptible
-from mdps_ref.job.progress import progress
 from mdps_ref.job.whitening import chain_to_fit, fit_whitening
 from mdps_ref.posterior.mask import suspected
 from mdps_ref.scoring.difference import DISTANCES, anomaly_map, layer_distances, pixel_map, smooth, tail_of
@@ -40,8 +38,7 @@ class Experiment:
     images : array, (N, H, W, 3), in [-1, 1]
         On the host.
     draw_batches : callable, optional
-        Where they are not drawn in this process: draw_batches(model, batches, config, chain_name) yields the samples of each batch, as
-        `chains.draw_samples` draws them.
+        Where they are not drawn in this process, see `chains.draw_all`.
     whitenings : Whitenings, optional
         For Configs whose features have Mahalanobis's distance.
 
@@ -79,7 +76,11 @@ class Experiment:
         array, (N, n, H, W, C)
             On the host.
         """
-        return self._once(("samples", *_chain_key(config, chain_name, mask)), lambda: self._drawn(config, chain_name, mask))
+
+        def draw():
+            return draw_all(self._model, self._images, config, chain_name, mask, self._draw_batches)
+
+        return self._once(("samples", *_chain_key(config, chain_name, mask)), draw)
 
     def anomaly(self, config, chain_name, mask=None, fuse=None):
         """Return the anomaly maps of a chain, mean and spread over the samples, (N, H, W) each.
@@ -132,20 +133,6 @@ class Experiment:
             self._seconds[key] = time.perf_counter() - began
         self.used.add(key)
         return self._kept[key]
-
-    def _drawn(self, config, chain_name, mask):
-        """Samples of all images. Where a mask is empty they are the image itself, and no chain is run."""
-        at_once, samples = images_at_once(config), np.repeat(self._images[:, None], config.samples, axis=1)
-        skips = mask is not None and config.resolved_rules.keeps_normal_pixels
-        wanted = np.flatnonzero(mask.any(axis=(1, 2, 3))) if skips else np.arange(len(samples))
-        parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
-        draw = self._draw_batches or functools.partial(one_after_another, work=draw_samples)
-        batches = ((self._images[some], None if mask is None else mask[some]) for some in parts)
-        with progress(len(wanted), "image", f"{chain_name} chain") as shown:
-            for some, drawn in zip(parts, draw(self._model, batches, config, chain_name), strict=True):
-                samples[some] = drawn
-                shown.update(some.size)
-        return samples
 
     def distances(self, config, chain_name, mask=None):
         """Return the distances of all layers (see `layer_distances`), (layers, N, n, H, W)."""

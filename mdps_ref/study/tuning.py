@@ -334,4 +334,4 @@ def _changes(old, new):
 
 
 def _in_words(settings):
-    return ", ".join(f"{name} {shown(value, 40)}" for name, value in settings.items())
+    return ", ".join(f"{name} {shown(value, 40)}" for name, value in settings.items() if name != "tails")

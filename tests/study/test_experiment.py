@@ -1,13 +1,11 @@
 """Experiments: the maps are those of a run, and what two settings share is computed once."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
 
 from mdps_ref.job import chains as job_chains
-from mdps_ref.job.chains import draw_samples, one_after_another
 from mdps_ref.job.detect import detect, make_model
 from mdps_ref.job.whitening import images_to_fit, whitening_of_run
 from mdps_ref.nn.unet import init_unet
@@ -54,8 +52,8 @@ def test_its_maps_are_those_of_a_run(settings, model, images, trials, quick_conf
 
 
 def test_settings_of_the_comparison_share_a_chain_and_those_of_the_chain_do_not(trials, quick_config, monkeypatch):
-    drawn, draw = [], experiment.draw_samples
-    monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(1) or draw(*what))
+    drawn, draw = [], job_chains.draw_samples
+    monkeypatch.setattr(job_chains, "draw_samples", lambda *what: drawn.append(1) or draw(*what))
     config = quick_config()
     trials.anomaly(config, "guided")
     once = len(drawn)
@@ -93,7 +91,7 @@ def test_another_file_of_weights_of_the_same_network_is_another_extractor(quick_
 def test_a_whitening_is_that_of_a_run_and_its_maps_are_too(model, some_images, quick_config, tmp_path):
     """Of more images than share a pass of the network."""
     config, good = quick_config(feature_distance="mahalanobis"), some_images(20)
-    whitening = whitening_of_run(model, good, config, tmp_path / "w.npz", functools.partial(one_after_another, work=draw_samples))
+    whitening = whitening_of_run(model, good, config, tmp_path / "w.npz")
     whitenings = experiment.Whitenings(model, {OWN: model.features}, images_to_fit(good))
     np.testing.assert_array_equal(whitenings.of(OWN, config), whitening)
     known = experiment.Whitenings(model, {}, None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.data.planted import plant_in_all
+from mdps_ref.job import chains
 from mdps_ref.job.detect import make_model
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.study import experiment, tuning
@@ -106,17 +107,17 @@ def test_a_rung_has_the_images_twins_and_samples_of_the_rung_before_and_more(som
 
 def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it(some_images, quick_config, monkeypatch):
     """One image, then its twin; what a chain is drawn for is noted."""
-    drawn, draw, config, families = [], experiment.draw_samples, quick_config(tune=True), tuning.FAMILIES
+    drawn, draw, config, families = [], chains.draw_samples, quick_config(tune=True), tuning.FAMILIES
     monkeypatch.setattr(tuning, "found_networks", lambda: [])
     monkeypatch.setattr(tuning, "FEWEST_TWINS", 1)
-    monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
+    monkeypatch.setattr(chains, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
     weights = init_unet(config.unet())
     model = make_model(weights, config)
-    for family, chains in (("features", {"guided"}), ("mask", {"guided", "mdps"})):
+    for family, wanted in (("features", {"guided"}), ("mask", {"guided", "mdps"})):
         drawn.clear()
         monkeypatch.setattr(tuning, "FAMILIES", {family: families[family]})
         tuning.tune(model, weights, config, some_images(1), some_images(2))
-        assert set(drawn) <= chains and drawn.count("guided") == 2 + (family == "features")  # those that the whitening is fitted to
+        assert set(drawn) <= wanted and drawn.count("guided") == 2 + (family == "features")  # those that the whitening is fitted to
 
 
 def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_config, monkeypatch):
@@ -126,7 +127,7 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
     def perfect(model, images, *_):
         return np.stack([good[abs(good - image).mean(axis=(1, 2, 3)).argmin()] for image in images])[:, None]
 
-    monkeypatch.setattr(experiment, "draw_samples", perfect)
+    monkeypatch.setattr(chains, "draw_samples", perfect)
     monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1"])
     monkeypatch.setattr(experiment, "make_extractor", lambda config, xp: lambda images: [images, images])
     monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [np.roll(images, images.shape[1] // 2, axis=1)])
@@ -154,7 +155,7 @@ def test_a_run_tries_two_views_of_each_network_with_and_without_its_own_features
 def test_what_is_poor_on_few_images_has_its_features_extracted_of_these_alone(some_images, quick_config, monkeypatch):
     """The samples are the images, so all maps are 0, and the first third of the features goes on to all images."""
     seen, config, images = collections.Counter(), quick_config(features="auto"), some_images(12)
-    monkeypatch.setattr(experiment, "draw_samples", lambda model, images, *_: images[:, None])
+    monkeypatch.setattr(chains, "draw_samples", lambda model, images, *_: images[:, None])
     monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1", "resnet18"])
 
     def extractor(config, xp):
@@ -174,12 +175,12 @@ def test_what_is_poor_on_few_images_has_its_features_extracted_of_these_alone(so
 @pytest.fixture
 def tuned(some_images, quick_config, monkeypatch):
     """tuned(families=None, **settings): what `tune` chooses where no network of ImageNet is found, its trials, and the chains drawn."""
-    draw = experiment.draw_samples
+    draw = chains.draw_samples
 
     def run(families=None, **settings):
         drawn = []
         monkeypatch.setattr(tuning, "found_networks", lambda: [])
-        monkeypatch.setattr(experiment, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
+        monkeypatch.setattr(chains, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
         monkeypatch.setattr(tuning, "FAMILIES", families or tuning.FAMILIES)
         config = quick_config(**settings)
         weights = init_unet(config.unet())
