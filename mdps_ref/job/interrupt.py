@@ -22,6 +22,9 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(number).name)
         self.number = number
 
+    def __reduce__(self):
+        return Interrupted, (self.number,)
+
     @property
     def exit_status(self):
         """128 + the signal's number, as shells have it."""

@@ -12,8 +12,10 @@ import gc
 import math
 import mmap
 import os
+import pickle
 import signal
 import sys
+import traceback
 import warnings
 import weakref
 from multiprocessing import Pipe
@@ -115,9 +117,9 @@ class Team:
         """End the other processes, whatever they do."""
         for pid, connection in self._others:
             connection.close()
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # gone, where this process was started to ignore SIGCHLD
                 os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+                os.waitpid(pid, 0)
         self._others = []
 
     def _fork(self):
@@ -138,8 +140,8 @@ class Team:
 
     def _serve(self, connection, parent):
         """In a member: answer calls until the caller closes the connection or dies."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the caller decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a terminal, or a job scheduler, sends them to all; the caller decides
+            signal.signal(number, signal.SIG_IGN)
         _die_with_parent(parent)
         for inherited in list(_CONNECTIONS):
             inherited.close()
@@ -154,8 +156,17 @@ class Team:
             try:
                 answer = self._work(*share), None
             except Exception as error:  # it is raised in the caller
-                answer = None, error
+                answer = None, _as_sent(error)
             connection.send(answer)
+
+
+def _as_sent(error):
+    """Return an exception, or, where it would not arrive as it is, one that holds its traceback as text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever the exception's own class raises
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pickle
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from mdps_ref.errors import InputError
 from mdps_ref.job import images
 from mdps_ref.job.config import make_config, with_defaults
+from mdps_ref.job.interrupt import Interrupted
 from mdps_ref.job.train import BatchGradient, draw_batch, start_training
 from mdps_ref.kernels import fast, processes
 from mdps_ref.kernels.processes import Team, members, shared_copies
@@ -66,6 +68,56 @@ def test_what_is_raised_in_another_process_is_raised_here():
         with pytest.raises(InputError, match="share 1 is broken"):
             team([(0,), (1,), ("",)])
         assert team([(0,), ([],), ({},)]) == [0, [], {}]
+
+
+class Odd(Exception):
+    """Made from two things, so pickle cannot make it again from its one argument."""
+
+    def __init__(self, what, why):
+        super().__init__(f"{what}: {why}")
+
+
+class Local(Exception):
+    """Holds what cannot be pickled."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.why = lambda: text
+
+
+@pytest.mark.parametrize("error", [Odd("features", "the real reason"), Local("the real reason")], ids=["comes back wrong", "is not sent"])
+def test_an_exception_that_pickle_cannot_send_is_told_by_its_text(error):
+    def work(x):
+        if x:
+            raise error
+
+    with Team(work, 2) as team:
+        with pytest.raises(RuntimeError, match="the real reason"):
+            team([(0,), (1,)])
+        assert team([(0,), (0,)]) == [None, None]
+
+
+def test_a_request_to_stop_comes_back_from_another_process_as_it_was():
+    assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).exit_status == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_is_the_callers_to_answer(number):
+    """Such as `timeout` and job schedulers send it."""
+    with Team(lambda member: member, 2) as team:
+        ((member, _),) = team._others
+        assert team([(1,), (2,)]) == [1, 2]  # so that it has begun
+        os.kill(member, number)
+        assert team([(3,), (4,)]) == [3, 4]
+
+
+def test_a_team_ends_also_where_this_process_was_started_to_ignore_its_childrens_ends():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Team(lambda x: x, 2) as team:
+            assert team([(1,), (2,)]) == [1, 2]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.parametrize("moment", ["idle", "before it reads its share", "at work"])
