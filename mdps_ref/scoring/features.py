@@ -22,7 +22,7 @@ from mdps_ref.nn.resnet import RESNETS, check_architecture, fold_resnet, resnet_
 from mdps_ref.nn.unet import unet
 from mdps_ref.scoring.difference import IMAGENET_DEVIATION
 from mdps_ref.scoring.filters import along_both_axes, bilinear_matrix
-from mdps_ref.weights.checks import check_finite
+from mdps_ref.weights.checks import check_finite, telling_damage
 from mdps_ref.weights.npz import read_npz
 from mdps_ref.weights.state_dict import read_state_dict
 from mdps_ref.weights.stored_zip import StoredZip
@@ -292,12 +292,8 @@ def _read_resnet(path, name, layers):
 
 def _read_mobilenet(path, name, layers):
     """All weights, which are few."""
-    try:
-        with open(path, "rb") as handle:
-            arrays = read_npz(StoredZip(handle))
-    except Exception as error:  # the reader of zip raises many types of error for a broken file
-        reason = shown(error, 150) or type(error).__name__
-        raise InputError(f"{path}: not a whole .npz ({reason}); give the .npz of Keras's {name}") from error
+    with telling_damage(path, f"not a whole .npz ({{reason}}); give the .npz of Keras's {name}"), open(path, "rb") as handle:
+        arrays = read_npz(StoredZip(handle))
     with _naming(path):
         check_finite(arrays)
         return fold_mobilenet(arrays), mobilenet_layers(arrays), mobilenet_features

@@ -13,8 +13,8 @@ import re
 import zipfile
 
 from mdps_ref.data.files import whole_file
-from mdps_ref.errors import InputError, shown
-from mdps_ref.weights.checks import strict_json
+from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import strict_json, telling_damage
 from mdps_ref.weights.npz import npy, read_npz
 from mdps_ref.weights.stored_zip import StoredZip
 
@@ -73,15 +73,10 @@ def load_checkpoint(path):
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give the checkpoint.npz of a run folder")
-    try:
+    with telling_damage(path, "not a whole checkpoint of mdps_ref ({reason}); give the checkpoint.npz of a run folder"):
         with open(path, "rb") as handle:
             _check_sum(handle)
             return _read(StoredZip(handle, comment=DIGITS))
-    except PermissionError as error:
-        raise InputError(f"{path}: could not be read ({error.strerror.lower()}); give a file that can be") from error
-    except Exception as error:  # the readers of zip and JSON raise many types of error for a damaged file
-        reason = shown(error, 150) or type(error).__name__
-        raise InputError(f"{path}: not a whole checkpoint of mdps_ref ({reason}); give the checkpoint.npz of a run folder") from error
 
 
 class _Summed:

@@ -1,13 +1,38 @@
 """What every reader of weights checks: names, JSON and finite numbers."""
 
 import collections
+import contextlib
 import json
 
 import numpy as np
 
-from mdps_ref.errors import MOST_LISTED, InputError, shown
+from mdps_ref.errors import MOST_LISTED, InputError, reason_of, shown
 
 LONGEST_NAME = 200  # characters; the authors' longest name has 41
+LONGEST_REASON = 150  # characters
+
+
+@contextlib.contextmanager
+def telling_damage(path, message):
+    """Turn what goes wrong while a file of weights is read into an InputError that names the file.
+
+    Parameters
+    ----------
+    path : path-like
+    message : str
+        What is said of a damaged file, with {reason} in it. The readers of zip, pickle and JSON raise many types of error for one.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: could not be read ({reason_of(error)}); give a file that can be") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: did not fit into memory; end other programs, or fetch it again if it should be small") from error
+    except Exception as error:
+        reason = shown(error, LONGEST_REASON) or type(error).__name__
+        raise InputError(f"{path}: {message.format(reason=reason)}") from error
 
 
 def listed(names):

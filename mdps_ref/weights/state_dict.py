@@ -3,8 +3,8 @@
 import pathlib
 
 from mdps_ref.data.files import whole_file
-from mdps_ref.errors import InputError, shown
-from mdps_ref.weights.checks import check_names
+from mdps_ref.errors import InputError
+from mdps_ref.weights.checks import check_names, telling_damage
 from mdps_ref.weights.safetensors import read_safetensors
 from mdps_ref.weights.torch_stream import MAGIC, read_torch_stream
 from mdps_ref.weights.torch_zip import read_torch_zip, write_torch_zip
@@ -36,15 +36,10 @@ def read_state_dict(path):
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights; give a .pth or .safetensors file")
-    try:
+    with telling_damage(path, "damaged, cut short or hostile ({reason}); fetch it again, or save model.state_dict() again"):
         with open(path, "rb") as handle:
             arrays = _read(handle)
         check_names(arrays)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # the readers of zip, pickle and JSON raise many types of error for a damaged file
-        reason = shown(error, 120) or type(error).__name__
-        raise InputError(f"{path}: damaged, cut short or hostile ({reason}); fetch it again, or save model.state_dict() again") from error
     arrays.pop(COUNT, None)
     return _without_prefixes(arrays)
 

@@ -126,7 +126,7 @@ def _state_dicts(tree):
 
 
 def _first_choice(inside):
-    """The one state dict that is left when each of FIRST_CHOICES has put aside the names without this word, unless that would be all."""
+    """The one state dict that is left when, for each of FIRST_CHOICES in turn, the names with this word are kept, if there are any."""
     names = list(inside)
     for word in FIRST_CHOICES:
         names = [name for name in names if re.search(f"(?<![a-z]){word}(?![a-z])", name.lower())] or names

@@ -13,12 +13,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from weight_files import TWELVE, WHOLE, Call, Name, Outside, Raw, floats, pickled, stored, tensor, torch_stream, torch_zip
 
+from mdps_ref.errors import InputError
+from mdps_ref.weights.checkpoint import load_checkpoint
 from mdps_ref.weights.state_dict import read_state_dict, write_state_dict
 from mdps_ref.weights.torch_pickle import STORAGES
 
 rng = np.random.default_rng(0)
 PARITY = pathlib.Path(__file__).parents[3] / "shared" / "parity"
 KINDS = {kind: dtype for kind, dtype in STORAGES.items() if dtype != "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    "error, part", [(MemoryError(), "memory"), (PermissionError(13, "Permission denied"), "could not be read")], ids=str
+)
+@pytest.mark.parametrize("read_file", [read_state_dict, load_checkpoint])
+def test_a_good_file_that_cannot_be_read_here_is_not_called_damaged(error, part, read_file, tmp_path, monkeypatch):
+    (tmp_path / "good").write_bytes(b"any")
+    monkeypatch.setattr("builtins.open", raising(error))
+    with pytest.raises(InputError, match=part) as told:
+        read_file(tmp_path / "good")
+    assert str(tmp_path / "good") in str(told.value) and "damaged" not in str(told.value) and "whole" not in str(told.value)
+
+
+def raising(error):
+    def refuse(*_, **__):
+        raise error
+
+    return refuse
 
 
 def test_a_file_that_pytorch_wrote(read):
