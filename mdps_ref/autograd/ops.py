@@ -107,7 +107,7 @@ def reshape(x, *, shape):
     return x.reshape(shape)
 
 
-@primitive(lambda y, x, axes=None: lambda g: g.transpose([axes.index(i) for i in range(len(axes))] if axes else None))
+@primitive(lambda y, x, axes=None: lambda g: g.transpose(_undoing(axes, g.ndim)))
 def transpose(x, *, axes=None):
     """The axes in another order: axis i of the result is axis axes[i] of x.  None reverses them."""
     return x.transpose(axes)
@@ -161,6 +161,11 @@ def mean_pool2(x):
     """The mean of every 2 x 2 block.  Shapes: (N, H, W, C), H and W even -> (N, H / 2, W / 2, C)."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+def _undoing(axes, count):
+    """The order of `count` axes that undoes the order `axes`; None for None."""
+    return axes and [[axis % count for axis in axes].index(i) for i in range(count)]
 
 
 def _spread(g, x, axis, keepdims):

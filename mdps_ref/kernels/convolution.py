@@ -36,16 +36,19 @@ def suits_winograd(x, w, b, residual=None, *, stride=1, pads=None):
 
 def suits_direct(x, w, b, residual=None, *, stride=1, pads=None):
     """True for a same-size convolution on the host."""
-    return _on_host(x, w) and stride == 1 and len(w) % 2 == 1 and pads in (None, (len(w) // 2, len(w) // 2))
+    return _on_host(x, w, b) and stride == 1 and len(w) % 2 == 1 and pads in (None, (len(w) // 2, len(w) // 2))
 
 
 def suits_strided(x, w, b, residual=None, *, stride=1, pads=None):
     """True for any other convolution on the host, without a residual."""
-    return _on_host(x, w) and residual is None
+    return _on_host(x, w, b) and residual is None
 
 
-def _on_host(x, w):
-    return array_module(x, w) is np and x.dtype == w.dtype
+def _on_host(x, w, b):
+    """True for host arrays of one dtype, with one b for each channel, or for each channel of each image; b may be a Python number."""
+    if array_module(x, w) is not np:
+        return False
+    return x.dtype == w.dtype == np.result_type(x, b) and (np.ndim(b) < 2 or b.shape[1:3] == (1, 1))
 
 
 def direct_conv2d(x, w, b, residual=None):

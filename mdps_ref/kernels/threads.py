@@ -76,7 +76,7 @@ class _SingleThreadedBlas:
 
 
 def _unclaim():
-    """Let any thread set how many threads BLAS has. threadpoolctl keeps that for the first to ask, which need not be the last to leave."""
+    """Let any thread set how many threads BLAS has. threadpoolctl lets only the first that asked; here another may be the last to leave."""
     OpenBLASController.clear_controlling_thread(force=True)
 
 
@@ -86,7 +86,7 @@ single_threaded_blas = _SingleThreadedBlas()
 class _Helpers:
     """The threads beside the caller's, kept off the caller's core where the system allows that (Linux).
 
-    Otherwise Linux may wake a thread on the core of the thread that woke it, where it waits for milliseconds beside an idle core.
+    Left alone, Linux may wake a thread on the core of the thread that woke it, where it waits for milliseconds beside an idle core.
     """
 
     def __init__(self, count):

@@ -9,7 +9,8 @@ def mask_threshold(good_maps, share):
     Parameters
     ----------
     good_maps : array, (N, H, W), or iterable of arrays
-        Anomaly maps of held-out good images. An iterable is gone through several times, so that its arrays need not be in memory together.
+        Anomaly maps of held-out good images. An iterable that is no generator is gone through several times, so its arrays need
+        not be in memory together.
     share : float, 0 .. 1
         The share of their pixels that may be suspected.
 

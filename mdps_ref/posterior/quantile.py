@@ -10,7 +10,7 @@ DIGIT = 16  # bits that one reading decides
 
 
 def upper_quantile(parts, share):
-    """Return the smallest of the given numbers that at least this share of the others does not exceed.
+    """Return the smallest of the given numbers for which at least `share` of the other numbers are no larger.
 
     It is `numpy.quantile(numbers, share, method="higher")`, to the bit. One reading counts how often each beginning of a number
     occurs; the next one looks only at numbers with the right beginning. So the memory is that of one part and 2^16 counts.
@@ -18,7 +18,7 @@ def upper_quantile(parts, share):
     Parameters
     ----------
     parts : iterable of array, float16, float32 or float64
-        All of one dtype. It is gone through several times.
+        All of one dtype. It is gone through several times, so it is no generator.
     share : float, 0 .. 1
 
     Returns
@@ -27,9 +27,13 @@ def upper_quantile(parts, share):
 
     Raises
     ------
+    TypeError
+        If `parts` can be gone through only once.
     ValueError
         If there are no numbers.
     """
+    if iter(parts) is parts:
+        raise TypeError("the numbers are read several times; give an array or a list of arrays, not a generator")
     count, dtype = 0, None
     for part in parts:
         count, dtype = count + part.size, part.dtype

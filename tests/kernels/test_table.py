@@ -190,6 +190,22 @@ def test_two_threads_do_not_leave_each_others_blocks(monkeypatch):
     assert both[:2] == (5, False) and set(both[-1]) <= {1}
 
 
+BIASES = {"a number": (), "channels": (8,), "channels of each image": (2, 1, 1, 8), "a map": (2, None, None, 8)}
+
+
+@pytest.mark.parametrize("size", [4, 32])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", BIASES.values(), ids=BIASES)
+def test_a_convolution_adds_whatever_it_is_given_as_the_plain_one_does(shape, dtype, size):
+    x, w = (normal(shape, 0).astype(np.float32) for shape in ((2, size, size, 8), (3, 3, 8, 8)))
+    b = np.asarray(normal([size if n is None else n for n in shape], 1), dtype)
+    plain = conv2d(x, w, b)
+    with fast(1):
+        quick = conv2d(x, w, b)
+    assert quick.dtype == plain.dtype
+    np.testing.assert_allclose(quick, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_a_readers_primitive_of_a_known_name_keeps_its_own_meaning():
     @primitive(lambda y, x, axis: lambda g: 3 * g)
     def sum(x, *, axis):

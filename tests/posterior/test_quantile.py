@@ -44,6 +44,11 @@ def test_ranks_are_exact_where_a_float32_cannot_count():
     assert upper_quantile(parts, 1 - 2**-24) == 1 and upper_quantile(parts, 1) == 2
 
 
+def test_what_can_be_read_once_only_is_refused():
+    with pytest.raises(TypeError, match="several times"):
+        upper_quantile((np.ones(2, np.float32) for _ in range(2)), 0.5)
+
+
 def test_without_numbers_there_is_no_quantile():
     with pytest.raises(ValueError, match="no numbers"):
         upper_quantile([np.zeros((0, 3), np.float32)], 0.5)
