@@ -3,7 +3,8 @@
 import signal
 import sys
 
-if sys.argv[:1] == ["-m"]:  # `python -m` is still importing: until the command sets its own handler, Ctrl-C ends it without a traceback
+# `python -m mdps_ref...` is still importing: until the command sets its own handler, Ctrl-C ends it without a traceback.
+if sys.argv[:1] == ["-m"] and any(word.partition(".")[0] in ("mdps_ref", "-mmdps_ref") for word in sys.orig_argv[1:]):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from mdps_ref.autograd import ops

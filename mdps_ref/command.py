@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 
 from mdps_ref.errors import InputError, ProcessKilled, exit_status
@@ -33,7 +34,7 @@ def add_cluster_flag(group):
 
 
 def given_running_flags(args):
-    """Return --threads, --backend and --cluster as they were given: other threads or another backend would round sums otherwise."""
+    """Return --threads, --backend and --cluster as they were given: other threads or another backend would round sums differently."""
     given = {"--threads": args.threads, "--backend": None if args.backend == "auto" else args.backend, "--cluster": args.cluster}
     return [str(part) for flag, value in given.items() if value for part in (flag, value)]
 
@@ -46,7 +47,7 @@ def positive(text):
     return value
 
 
-def command_line(command, args):
+def command_line(command, args, at_once=False):
     """Run a command; tell errors and signals in one line on standard error.
 
     Parameters
@@ -55,7 +56,9 @@ def command_line(command, args):
         command(args) -> None or the exit status. It may set `args.going_on` to the command that goes on after a signal, or after the
         death of a process that shared the work.
     args : argparse.Namespace
-        With `level`, see `add_running_flags`.
+        With `level`, where the command has the flags of `add_running_flags`.
+    at_once : bool
+        A signal ends the command in the midst of a step: it keeps nothing that it could go on with.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def command_line(command, args):
     """
     _make_streams_safe()
     try:
-        with speaking(args.level or "normal"), stopping_at_the_next_step():
+        with speaking(getattr(args, "level", None) or "normal"), _ended_at_once() if at_once else stopping_at_the_next_step():
             return exit_status(_saying_how_to_go_on, command, args)
     except Interrupted as interrupted:
         _tell_how_to_go_on(args, str(interrupted))
@@ -72,6 +75,16 @@ def command_line(command, args):
     except KeyboardInterrupt:
         _tell_how_to_go_on(args, "SIGINT")
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _ended_at_once():
+    """Inside the block Ctrl-C raises KeyboardInterrupt, as Python has it."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 def _saying_how_to_go_on(command, args):
@@ -82,10 +95,10 @@ def _saying_how_to_go_on(command, args):
         raise InputError(f"{killed}{_going_on(args)}") from None
 
 
-def _tell_how_to_go_on(args, signal):
+def _tell_how_to_go_on(args, name):
     if sys.stderr:
         with contextlib.suppress(OSError, ValueError):
-            print(f"mdps_ref: stopped by {signal}{_going_on(args)}", file=sys.stderr)
+            print(f"mdps_ref: stopped by {name}{_going_on(args)}", file=sys.stderr)
 
 
 def _going_on(args):

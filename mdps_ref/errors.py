@@ -43,7 +43,7 @@ def exit_status(command, *arguments):
         return 2
 
 
-def escaped(text):
+def printable(text):
     """Return a text with its control characters and the like written as escapes."""
     escape = {c: c.encode("unicode_escape", "surrogatepass").decode() for c in set(str(text)) if not c.isprintable()}
     return "".join(escape.get(c, c) for c in str(text))
@@ -67,9 +67,9 @@ def shown(text, most=LONGEST_SHOWN):
     Returns
     -------
     str
-        As `escaped`. The middle of a long text is left out.
+        As `printable`. The middle of a long text is left out.
     """
-    text = escaped(text)
+    text = printable(text)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}"
 
 

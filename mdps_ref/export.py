@@ -4,7 +4,8 @@ import argparse
 import pathlib
 import sys
 
-from mdps_ref.errors import InputError, exit_status, shown
+from mdps_ref.command import command_line
+from mdps_ref.errors import InputError, shown
 from mdps_ref.job.config import make_config
 from mdps_ref.job.weights import MISMATCH, load_average, made_for
 from mdps_ref.nn.unet import check_weights
@@ -14,9 +15,13 @@ from mdps_ref.weights.state_dict import write_state_dict
 
 
 def main(argv=None):
-    """Run the command line `argv`; return its exit status: 0, or 2 after an error, told in one line on standard error."""
-    args = parser().parse_args(argv)
-    return exit_status(lambda: print(f"{args.out}: for a network of {released_settings(export(args.checkpoint, args.out))}"))
+    """Run the command line `argv`; return its exit status: 0, or 2 after an error, told in one line on standard error; 130 after Ctrl-C."""
+    return command_line(export_and_print, parser().parse_args(argv), at_once=True)
+
+
+def export_and_print(args):
+    """Do what the parsed `args` ask for; print the settings of the authors' network."""
+    print(f"{args.out}: for a network of {released_settings(export(args.checkpoint, args.out))}")
 
 
 def parser():

@@ -10,7 +10,7 @@ import sys
 from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
 from mdps_ref.data.synthetic import DEFECTS
-from mdps_ref.errors import shown
+from mdps_ref.errors import InputError, shown
 from mdps_ref.job.categories import ALL, COLUMNS, PLAN, one_by_one, results, table_of, write_results
 from mdps_ref.job.choices import listing
 from mdps_ref.job.config import CHOICES, make_config
@@ -70,11 +70,20 @@ def in_notebook(*flags):
     InputError
         If a flag, a file or an image cannot be used.
     """
-    args = parser().parse_args(flags)
+    p = parser()
+    p.error = _refuse
+    args = p.parse_args(flags)
+    given = given_settings(args)
+    if args.list or given.get("category") == ALL:
+        raise InputError("a cell shows the report of one run; give --list and --category all on the command line")
     with speaking(args.level or "normal"):
-        result, folder = run(args, given_settings(args))
+        result, folder = run(args, given)
     print(summary(result))
     return Shown(folder / "report.html")
+
+
+def _refuse(message):
+    raise InputError(message)
 
 
 def parser():

@@ -98,7 +98,7 @@ def _engine(args):
 def _to_stream(args, detector, images, score_batches):
     """Write rows to standard output."""
     rows = score_files(detector, images, RowStream(sys.stdout, args.json), score_batches=score_batches, strict=args.strict)
-    counts, _ = _count(rows)
+    counts, _ = _scored(rows)
     say(_summary(counts, detector, "standard output"))
     return counts
 
@@ -117,7 +117,7 @@ def _to_folder(args, detector, images, score_batches):
         args.going_on = shlex.join([sys.executable, "-m", "mdps_ref.score", *_again(args)])
         keep = _keep(out, detector, args.overlays)
         rows = score_files(detector, images, table, keep, len(earlier), score_batches, digests.note, args.strict)
-        counts, reason = _count(itertools.chain(earlier, rows))
+        counts, reason = _scored(itertools.chain(earlier, rows))
         place, already = table.path, f" ({len(earlier)} of them were there already)" if earlier else ""
         if not counts["scored"]:
             place, already = f"nothing is left in {out}; {reason}", ""
@@ -157,8 +157,8 @@ def listed(args):
     return images
 
 
-def _count(rows):
-    """Count the rows that are scored, flagged, unsure and left out, and say which are left out. Return the first reason, too."""
+def _scored(rows):
+    """Go through the rows, which scores the images; say which are left out. Return the counts, and the first reason."""
     counts, first = {"scored": 0, "flagged": 0, "unsure": 0, "left out": 0}, ""
     for row in rows:
         if row.left_out:

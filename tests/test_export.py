@@ -59,6 +59,15 @@ def refused(folder, capsys, *parts, checkpoint="checkpoint.npz"):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_ctrl_c_ends_it_in_one_line(monkeypatch, tmp_path, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mdps_ref.export.export", interrupted)
+    assert main([str(tmp_path / "in.npz"), str(tmp_path / "out.pth")]) == 130
+    assert capsys.readouterr().err == "mdps_ref: stopped by SIGINT\n"
+
+
 def test_a_file_that_is_there_already_stays(state, tmp_path, capsys):
     (tmp_path / "out.pth").write_bytes(b"weights of a week")
     refused(tmp_path, capsys, tmp_path / "out.pth", "already")

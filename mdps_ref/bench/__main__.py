@@ -10,8 +10,9 @@ import statistics
 import sys
 
 from mdps_ref.bench import figures, passes, profile, rows, scaling, timing
+from mdps_ref.command import command_line
 from mdps_ref.data.files import whole_file, write_text
-from mdps_ref.errors import InputError, exit_status
+from mdps_ref.errors import InputError
 from mdps_ref.kernels import fast
 from mdps_ref.kernels.threads import CORES
 from mdps_ref.report.style import png
@@ -20,8 +21,8 @@ COLUMNS = f"{'':52}{'threads':>8}{'ms':>10}{'theirs':>10}{'x faster':>10}{'GFLOP
 
 
 def main(arguments=None):
-    """Run the rows asked for; exit status 0, or 2 for a user's mistake."""
-    return exit_status(bench, parser().parse_args(arguments))
+    """Run the rows asked for; exit status 0, 2 for a user's mistake, or 130 after Ctrl-C."""
+    return command_line(bench, parser().parse_args(arguments), at_once=True)
 
 
 def parser():

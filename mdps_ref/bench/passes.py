@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.autograd.tape import Node, Tensor
-from mdps_ref.job.config import make_config, with_defaults
+from mdps_ref.job.config import make_config
 from mdps_ref.job.detect import Model, guided_and_mdps
 from mdps_ref.kernels import fast
 from mdps_ref.released.presets import PRESETS, preset_settings
@@ -60,7 +60,7 @@ def ours(name, suspected, rules="paper"):
     Passes
     """
     small = {"image_size": SIDE, "network": "tiny", "features": "unet", "feature_layers": ""}
-    config = make_config(with_defaults(preset_settings(name, rules) | small))
+    config = make_config(preset_settings(name, rules) | small)
     network, y = CountingNetwork(), np.zeros((1, SIDE, SIDE, 3), np.float32)
     with fast(threads=1):
         guided_and_mdps(Model(network, lambda images: [images + 1], np), y, config, lambda _: -np.inf if suspected else np.inf)

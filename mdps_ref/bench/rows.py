@@ -14,8 +14,8 @@ from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.autograd.tape import Tensor
 from mdps_ref.bench.weights import extractor_weights, kernel_like, network_weights, normal
 from mdps_ref.diffusion.schedule import alpha_bar
-from mdps_ref.job.config import make_config, with_defaults
-from mdps_ref.job.detect import Model, calibrate, make_model
+from mdps_ref.job.config import make_config
+from mdps_ref.job.detect import calibrate, make_model
 from mdps_ref.job.train import BatchGradient, start_training, train_step
 from mdps_ref.kernels.processes import Team, members
 from mdps_ref.kernels.threads import LIMIT, even_shares
@@ -179,7 +179,7 @@ def shared_by_image(step, images):
 
 def training(name, batch):
     size = NETWORKS[name].image_size
-    config = make_config(with_defaults({"image_size": size, "network": name, "batch_size": batch}))
+    config = make_config(image_size=size, network=name, batch_size=batch)
     images, started = normal(batch, size, size, 3), {}
 
     def call():
@@ -194,10 +194,10 @@ def training(name, batch):
 
 def guided_and_mdps(size=64, images=1, **settings):
     """The guided chain and MDPS, as `calibrate` runs them, from images to scores."""
-    config = make_config(with_defaults({"image_size": size, "network": "small"} | settings))
+    config = make_config({"image_size": size, "network": "small"} | settings)
     model = make_model(network_weights(config.unet()), config)
     y = np.clip(normal(images, size, size, 3, scale=0.3), -1, 1)
-    return lambda: calibrate(Model(model.predict_noise, model.features, np), y, config)
+    return lambda: calibrate(model, y, config)
 
 
 def features(name, images, side):

@@ -51,12 +51,6 @@ def conditioned_first(f):
     agree(f(0 * eps, gradient, 0.5, level), -0.5 * gradient, "the part of the likelihood at weight 0.5")
 
 
-def twice(f):
-    """the slope of the squared norm, by central differences."""
-    slope = ((IMAGES[0] + 1e-4) ** 2 - (IMAGES[0] - 1e-4) ** 2) / 2e-4
-    agree(f(IMAGES[0]), slope, "the slope of the squared norm", 1e-7)
-
-
 EXERCISES = {
     "E08": Exercise(
         "x_0, noise, mask, sigma",

@@ -10,7 +10,7 @@ import numpy as np
 from mdps_ref.data.files import naming
 from mdps_ref.data.images import load_image
 from mdps_ref.data.pixels import image_size
-from mdps_ref.errors import InputError, escaped, shown
+from mdps_ref.errors import InputError, printable, shown
 from mdps_ref.job.chains import images_at_once
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, speaking
@@ -44,7 +44,7 @@ class Row:
     @property
     def label(self):
         """The path as a table shows it: whole, on one line, and no formula for a spreadsheet."""
-        return cell(escaped(self.path))
+        return cell(printable(self.path))
 
 
 def lines_of(rows, as_json):
@@ -73,6 +73,8 @@ class RowStream:
         Lines of JSON; otherwise CSV, which begins with the names of its columns.
     """
 
+    remedy = "mend it, and score again"
+
     def __init__(self, stream, as_json):
         self._stream, self._as_json = stream, as_json
         stream.write("" if as_json else HEAD)
@@ -91,6 +93,8 @@ class RowFile:
     path : Path
     as_json : bool
     """
+
+    remedy = "mend it, and go on with --resume"
 
     def __init__(self, path, as_json):
         self.path, self._as_json = path, as_json
@@ -201,7 +205,7 @@ def score_files(detector, images, table, keep=None, done=0, score_batches=None, 
     with progress(len(images), "image", "scoring", done) as bar:
         for batch, (rows, maps) in zip(batches, scored, strict=True):
             if strict:
-                check_none_left_out(rows, "mend it, and go on with --resume")
+                check_none_left_out(rows, table.remedy)
             for image, anomaly in zip(batch, maps, strict=True):
                 if anomaly is not None:
                     keep(image, anomaly)

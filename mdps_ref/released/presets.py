@@ -10,8 +10,8 @@ from mdps_ref.released.rules import resolve_rules
 class Released(NamedTuple):
     """What differs between categories. guided_start, guided_weight and mask_lambda are None without a mask: one guided pass is the result.
 
-    The starts are T, the weights w, of the guided chain and of MDPS. mask_lambda: where between the least and the largest value of the
-    guided maps the mask's threshold lies.
+    Of each chain, `..._start` is T, and `..._weight` is w. The mask's threshold is least + mask_lambda (largest - least), of the values of
+    the guided maps.
     """
 
     pixel_weight: float

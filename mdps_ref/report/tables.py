@@ -169,7 +169,7 @@ def settings(config):
 
 
 def _in_words(name, value):
-    """A setting that was tried. Of `tails`, which are long and measured anew for every candidate, only that there are any."""
+    """A setting that was tried. `tails` are long, and measured anew for each candidate, so this says only that there are some."""
     return "surprisals" if name == "tails" else f"{escaped(name)} {escaped(shown(value, 40))}"
 
 

@@ -3,6 +3,8 @@
 import html
 import re
 
+import pytest
+
 from mdps_ref import run
 
 
@@ -13,6 +15,21 @@ def test_a_run_in_a_notebook_prints_its_metrics_and_shows_its_report(small_synth
     assert "image auroc" in printed.out and "flagged: " in printed.out and not printed.err
     (page,) = re.findall('<iframe [^>]*srcdoc="([^"]*)"', shown._repr_html_())
     assert html.unescape(page) == shown.path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "flags, part",
+    [
+        (["--train-steps", "x"], "--train-steps"),
+        (["--nosuch"], "--nosuch"),
+        (["--list"], "--list"),
+        (["--category", "all"], "--category all"),
+    ],
+    ids=str,
+)
+def test_a_flag_that_a_cell_cannot_use_is_one_line(flags, part, fails_with):
+    with fails_with(part):
+        run.in_notebook(*flags)
 
 
 class Bare:

@@ -250,7 +250,8 @@ def test_with_strict_nothing_of_a_broken_image_is_written_and_it_is_scored_once_
     cut(photographs / "dent/000.png")
     capsys.readouterr()
     assert score.main([*arguments, "-", "--quiet"]) == 2
-    assert len(rows_of(capsys.readouterr().out.encode())) == 8
+    out, err = capsys.readouterr()
+    assert len(rows_of(out.encode())) == 8 and "--resume" not in err and "score again" in err
 
 
 def test_strict_does_not_go_on_from_a_table_that_left_an_image_out(done, photographs, scored, tmp_path, contents, capsys):
