@@ -181,15 +181,19 @@ def tuning_section(result):
     for trial in result.trials:
         words = ", ".join(_in_words(name, value) for name, value in trial["settings"].items() if value not in ("", None))
         gain = f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})" if trial["settings"] else "–"
+        needed = f"{trial['needed']:+.4f}" if trial["family"] != family else ""
         rows.append(
             f"<tr><th>{escaped(trial['family']) if trial['family'] != family else ''}</th><td>{words or 'as before'}</td>"
-            f'<td class="number">{trial["quality"]:.4f}</td><td class="number">{gain}</td></tr>'
+            f'<td class="number">{trial["quality"]:.4f}</td><td class="number">{gain}</td><td class="number">{needed}</td></tr>'
         )
         family = trial["family"]
+    head = "".join(f'<th class="number">{name}</th>' for name in ("Quality", "Gain", "Needed"))
     return (
         "<h2>Settings chosen without labels</h2>\n"
         f"<p>{images} held-out good images and their twins with planted defects judged these settings; no test image did. Quality is the "
-        "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error: where both are above 0, "
-        'the best setting replaces the one before it.</p>\n<div class="wide"><table><thead><tr><th>Family</th><th>Settings</th>'
-        '<th class="number">Quality</th><th class="number">Gain</th></tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table></div>"
+        "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error. The best settings of a "
+        "family replace those before them if their gain is above the one needed: what the best of as many would gain by chance.</p>\n"
+        f'<div class="wide"><table><thead><tr><th>Family</th><th>Settings</th>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>"
     )

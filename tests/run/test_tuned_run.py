@@ -100,7 +100,7 @@ def test_the_report_says_what_was_tried(tuned):
 
 
 def test_features_are_chosen_without_being_asked_for_and_a_resumed_run_shows_the_same_report(place, tmp_path, monkeypatch):
-    trial = {"family": "features", "settings": {}, "images": 1, "quality": 0.5, "gain": 0.0, "low": 0.0, "high": 0.0}
+    trial = {"family": "features", "settings": {}, "images": 1, "quality": 0.5, "gain": 0.0, "low": 0.0, "high": 0.0, "needed": 0.0}
     monkeypatch.setattr(run, "tune", lambda *_: ({"features": "unet"}, [tuning.Trial(**trial)], ()))
     settings = json.loads((place / "quick.json").read_text())
     (tmp_path / "auto.json").write_text(json.dumps(settings | {"features": "auto"}))

@@ -9,7 +9,13 @@ from mdps_ref.data.planted import plant_in_all
 from mdps_ref.job import chains
 from mdps_ref.job.detect import make_model
 from mdps_ref.nn.unet import init_unet
-from mdps_ref.study import experiment, tuning
+from mdps_ref.study import candidates, experiment, tuning
+
+
+def only_networks(monkeypatch, names):
+    """As if the weights of these ImageNet networks, and no others, were on this machine."""
+    for module in (tuning, candidates):
+        monkeypatch.setattr(module, "found_networks", lambda: names)
 
 
 class Judge:
@@ -48,6 +54,17 @@ def test_what_is_there_stays_where_the_difference_is_within_one_standard_error(q
         assert (made.mask_share == 0.1) == wins
 
 
+def test_among_many_equal_candidates_the_best_is_taken_in_a_sixth_of_all_cases(quick_config):
+    """By one standard error alone, it would be taken in most of them."""
+    shares, taken, by_one = np.linspace(0.1, 0.9, 8).round(2), 0, 0
+    for seed in range(150):
+        noise = np.random.default_rng(seed).normal(0, 0.2, (9, 40))
+        made, trials = chosen({0.05: noise[0], **dict(zip(shares, noise[1:], strict=True))}, quick_config(), counts=(40,))
+        taken += made.mask_share != 0.05
+        by_one += max(trials, key=lambda trial: trial.quality).low > 0
+    assert 0.1 < taken / 150 < 0.25 and by_one > 2 * taken
+
+
 def test_what_is_poor_on_few_images_is_not_tried_on_many(quick_config):
     qualities = {share: np.full(40, 0.5 + share) for share in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)}
     made, trials = chosen(qualities, quick_config())
@@ -68,7 +85,7 @@ def test_few_images_have_several_twins_which_are_drawn_together(count, most, tim
     made = []
     monkeypatch.setattr(tuning, "MOST_PIXELS", most * quick_config().image_size ** 2)
     monkeypatch.setattr(tuning, "FAMILIES", {})
-    monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    only_networks(monkeypatch, [])
     rungs_of = tuning._rungs
     monkeypatch.setattr(tuning, "_rungs", lambda *what: made.extend(rungs_of(*what)) or made)
     config = quick_config(tune=True, features="unet")
@@ -108,7 +125,7 @@ def test_a_rung_has_the_images_twins_and_samples_of_the_rung_before_and_more(som
 def test_features_are_judged_on_one_guided_chain_and_the_mask_on_chains_under_it(some_images, quick_config, monkeypatch):
     """One image, then its twin; what a chain is drawn for is noted."""
     drawn, draw, config, families = [], chains.draw_samples, quick_config(tune=True), tuning.FAMILIES
-    monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    only_networks(monkeypatch, [])
     monkeypatch.setattr(tuning, "FEWEST_TWINS", 1)
     monkeypatch.setattr(chains, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
     weights = init_unet(config.unet())
@@ -128,7 +145,7 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
         return np.stack([good[abs(good - image).mean(axis=(1, 2, 3)).argmin()] for image in images])[:, None]
 
     monkeypatch.setattr(chains, "draw_samples", perfect)
-    monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1"])
+    only_networks(monkeypatch, ["mobilenet_v1"])
     monkeypatch.setattr(experiment, "make_extractor", lambda config, xp: lambda images: [images, images])
     monkeypatch.setattr(experiment, "unet_features", lambda *_: lambda images: [np.roll(images, images.shape[1] // 2, axis=1)])
     config = quick_config(features="auto", pixel_weight=0.0)
@@ -142,9 +159,9 @@ def test_without_tune_features_are_chosen_and_tails_measured(some_images, quick_
 
 
 def test_a_run_tries_two_views_of_each_network_with_and_without_its_own_features_and_pixels(quick_config, monkeypatch):
-    monkeypatch.setattr(tuning, "found_networks", lambda: ["efficientnet_lite0"])
+    only_networks(monkeypatch, ["efficientnet_lite0"])
     current = quick_config(features="unet", image_size=64, tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
-    tried = {tuning._candidate(current, settings) for settings in tuning._features(current)}
+    tried = {tuning._candidate(current, settings) for settings in candidates.AUTO_FAMILIES["features"][0](current)}
     names = ("features", "feature_layers", "feature_size", "feature_distance", "pixel_weight")
     networks = [(own + "efficientnet_lite0", *view) for own in ("", "unet+") for view in (("", 256), ("blocks.10,blocks.14", 384))]
     wanted = {(*view, "mahalanobis", weight) for view in [("unet", "", None), *networks] for weight in (0.0, current.pixel_weight)}
@@ -156,7 +173,7 @@ def test_what_is_poor_on_few_images_has_its_features_extracted_of_these_alone(so
     """The samples are the images, so all maps are 0, and the first third of the features goes on to all images."""
     seen, config, images = collections.Counter(), quick_config(features="auto"), some_images(12)
     monkeypatch.setattr(chains, "draw_samples", lambda model, images, *_: images[:, None])
-    monkeypatch.setattr(tuning, "found_networks", lambda: ["mobilenet_v1", "resnet18"])
+    only_networks(monkeypatch, ["mobilenet_v1", "resnet18"])
 
     def extractor(config, xp):
         def extract(images):
@@ -179,7 +196,7 @@ def tuned(some_images, quick_config, monkeypatch):
 
     def run(families=None, **settings):
         drawn = []
-        monkeypatch.setattr(tuning, "found_networks", lambda: [])
+        only_networks(monkeypatch, [])
         monkeypatch.setattr(chains, "draw_samples", lambda *what: drawn.append(what[3]) or draw(*what))
         monkeypatch.setattr(tuning, "FAMILIES", families or tuning.FAMILIES)
         config = quick_config(**settings)
@@ -226,7 +243,6 @@ def test_no_tails_where_the_rules_a_given_threshold_or_the_score_leave_no_place_
 
 
 def test_tails_are_those_of_the_chosen_start(tuned, some_images, quick_config, monkeypatch):
-    monkeypatch.setattr(tuning, "ONE_STANDARD_ERROR", 0.0)
     monkeypatch.setattr(tuning, "quality", lambda maps, labels, masks, config: lambda counts: np.full(len(counts), config.guided_start))
     families = {"start": (lambda current: ({"guided_start": 77},), "guided")}
     settings, _, _ = tuned(families, features="unet", tune=True, tails=";".join(2 * ["1,2,3,4,5,6,7,8,9,0.5"]))
@@ -238,7 +254,7 @@ def test_tails_are_those_of_the_chosen_start(tuned, some_images, quick_config, m
 
 
 def test_a_network_that_diverged_is_named_before_its_tails(some_images, quick_config, monkeypatch, fails_with):
-    monkeypatch.setattr(tuning, "found_networks", lambda: [])
+    only_networks(monkeypatch, [])
     config = quick_config(features="auto")
     weights = {name: np.nan * array for name, array in init_unet(config.unet()).items()}
     with fails_with("the guided chain gave nan", "learning_rate"):
