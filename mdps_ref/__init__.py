@@ -4,7 +4,7 @@ import signal
 import sys
 
 # `python -m mdps_ref...` is still importing: until the command sets its own handler, Ctrl-C ends it without a traceback.
-if sys.argv[:1] == ["-m"] and any(word.partition(".")[0] in ("mdps_ref", "-mmdps_ref") for word in sys.orig_argv[1:]):
+if sys.argv[:1] == ["-m"] and " -m mdps_ref" in " ".join(sys.orig_argv):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from mdps_ref.autograd import ops
