@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from mdps_ref.errors import InputError
-from mdps_ref.released.rules import resolve_rules
+from mdps_ref.released.rules import AUTHORS_SHAPE, resolve_rules
 
 
 class Released(NamedTuple):
@@ -44,13 +44,13 @@ PRESETS = {
 }
 DATA_SETS = sorted({name.rpartition("/")[0] for name in PRESETS})
 
-SIDE, BATCH = 256, 8
-VALUES = SIDE * SIDE * 3  # of an image
+BATCH = 8
+VALUES = math.prod(AUTHORS_SHAPE)
 
 # What all of them share. The authors train for 2000 epochs: 60,000 batches of 8 for a category of 240 images, about MVTec AD's number.
 # Their L2 penalty of 0.05 belongs to a loss summed over an image's values, ours to their mean. They do not clip gradients.
 SHARED = {
-    "image_size": SIDE,
+    "image_size": AUTHORS_SHAPE[0],
     "network": "released",
     "train_steps": 60_000,
     "batch_size": BATCH,

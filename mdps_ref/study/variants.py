@@ -10,6 +10,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.chains import comparison
 from mdps_ref.job.config import OWN
 from mdps_ref.job.interrupt import interruptible
+from mdps_ref.released.rules import AUTHORS_SHAPE
 from mdps_ref.scoring import baselines
 from mdps_ref.scoring.difference import DISTANCES, difference_map
 from mdps_ref.scoring.features import found_networks, views
@@ -59,7 +60,7 @@ class Baseline(NamedTuple):
 def variants(config):
     """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here."""
     guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength, "guided_weight": 0.0}
-    alike = config.image_size / 256 * config.batch_size**0.5  # the released rules count a strength at 256 pixels, over the batch
+    alike = config.image_size / AUTHORS_SHAPE[0] * config.batch_size**0.5  # the released rules count a strength at 256 pixels, over the batch
     released = {
         "rules": "released",
         "rules_except": "judging",
