@@ -60,7 +60,7 @@ class Baseline(NamedTuple):
 def variants(config):
     """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here."""
     guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength, "guided_weight": 0.0}
-    alike = config.image_size / AUTHORS_SHAPE[0] * config.batch_size**0.5  # the released rules count a strength at 256 pixels, over the batch
+    alike = config.image_size / AUTHORS_SHAPE[0] * config.batch_size**0.5  # theirs count for 256 pixels, over the batch
     released = {
         "rules": "released",
         "rules_except": "judging",
