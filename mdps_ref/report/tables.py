@@ -191,8 +191,8 @@ def tuning_section(result):
     return (
         "<h2>Settings chosen without labels</h2>\n"
         f"<p>{images} held-out good images and their twins with planted defects judged these settings; no test image did. Quality is the "
-        "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error. The best settings of a "
-        "family replace those before them if their gain is above the one needed: what the best of as many would gain by chance.</p>\n"
+        "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error. A family's best "
+        "settings are taken if they gain more than is needed. The best of as many useless settings would gain that much by chance.</p>\n"
         f'<div class="wide"><table><thead><tr><th>Family</th><th>Settings</th>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>"

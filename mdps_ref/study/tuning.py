@@ -116,14 +116,13 @@ def tune(model, weights, config, images, train_images, **more):
         current = _with_tails(current, [experiment(images)])
         return _changes(given, current), [], whitenings.of_config(current)
     rungs = _rungs(experiment, images, config.seed, math.ceil(min(FEWEST_TWINS, most) / len(images)))
-    if current.tails or not config.tune:
-        current = _with_tails(current, rungs[-1].good)
+    current = _with_tails(current, rungs[-1].good)
     for family, (candidates, chain_name) in (FAMILIES if config.tune else AUTO_FAMILIES).items():
         began = time.perf_counter()
         current, tried = _choose(family, chain_name, candidates(current), current, rungs)
         trials += tried
-        changed, told = _changes(told, current), current
-        say(f"tuning: {family}: {_in_words(changed) or 'as before'} ({time.perf_counter() - began:.0f} s)")
+        changed, told = _in_words(told, current), current
+        say(f"tuning: {family}: {changed or 'as before'} ({time.perf_counter() - began:.0f} s)")
     return _changes(given, current), trials, whitenings.of_config(current)
 
 
@@ -224,46 +223,57 @@ def _candidate(current, settings):
 def _choose(family, chain_name, tried, current, rungs):
     """Return the Config with the best settings of those that are tried, or the current one; and the trials of the last rung."""
     candidates = list(dict.fromkeys(_candidate(current, settings) for settings in ({}, *tried)))  # the first changes nothing
+    given_up = []  # how far the gains of those that are given up scatter, as if of all images
     for rung in rungs:
         configs = [rung.measured(candidate) for candidate in candidates]
         statistics = [rung.quality(config, chain_name) for config in configs]
         values = [float(statistic(np.ones((1, rung.counts.shape[1])))[0]) for statistic in statistics]
         if rung is not rungs[-1]:
             better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
-            candidates = [candidates[i] for i in [0, *sorted(better[: max(1, round(KEPT * len(better)))])]]
+            kept = sorted(better[: max(1, round(KEPT * len(better)))])
+            scatter = _scatter(statistics, rung.counts) * (rung.count / rungs[-1].count) ** 0.5
+            given_up.append(np.delete(scatter, [i - 1 for i in kept], axis=0))
+            candidates = [candidates[i] for i in [0, *kept]]
     gains = [paired_difference(statistic, statistics[0], rung.counts, ONE_STANDARD_ERROR) for statistic in statistics]
-    needed, changes = needed_gain(statistics, rung.counts), [_changes(current, config) for config in configs]
+    needed = needed_gain(np.concatenate([_scatter(statistics, rung.counts), *given_up]), rung.count)
+    changes = [_changes(current, config) for config in configs]
     trials = [Trial(family, s, rung.count, v, *gain, needed) for s, v, gain in zip(changes, values, gains, strict=True)]
     best = max(trials, key=lambda trial: trial.quality)
     return (_changed(current, best.settings) if best.gain > needed else current), trials
 
 
-def needed_gain(statistics, counts):
-    """Return the gain over the first of some statistics that the best of the others reaches by chance, in five of six cases at most.
+def needed_gain(scatter, count):
+    """Return the gain that a family's best candidate has to exceed. Where no candidate is better, it does so in one of six cases.
 
-    With one other statistic this is one standard error. The more there are, the more the best of them gains by chance.
+    Of a single candidate this is one standard error. The more there are, the more the best of them gains by chance.
 
     Parameters
     ----------
-    statistics : list of callable
-        See `scoring.intervals`.
-    counts : array of ints, (R, N)
-        Resamples.
+    scatter : array, (candidates, RESAMPLES)
+        The gain of each candidate in each resample, less its gain.
+    count : int
+        The number of good images. Resamples of so few scatter too little, by the factor sqrt(1 - 1 / count).
 
     Returns
     -------
     float
-        A quantile, over the resamples, of the largest difference between a gain in the resample and the gain itself; 0 without others.
+        1, which no gain exceeds, of a single image; 0 without candidates.
     """
-    if len(statistics) == 1:
+    if not len(scatter):
         return 0.0
+    if count == 1:
+        return 1.0
+    return float(np.quantile(scatter.max(axis=0), (1 + ONE_STANDARD_ERROR) / 2)) / (1 - 1 / count) ** 0.5
+
+
+def _scatter(statistics, counts):
+    """The gain of each statistic but the first over the first in each resample, less its gain: (statistics - 1, RESAMPLES)."""
 
     def gains(counts):
         first, *others = (statistic(counts) for statistic in statistics)
-        return np.stack(others) - first
+        return np.array(others).reshape(len(others), len(counts)) - first
 
-    by_chance = gains(counts) - gains(np.ones((1, counts.shape[1]), int))
-    return float(np.quantile(by_chance.max(axis=0), (1 + ONE_STANDARD_ERROR) / 2))
+    return gains(counts) - gains(np.ones((1, counts.shape[1]), int))
 
 
 def _with_tails(config, good):
@@ -280,5 +290,9 @@ def _changes(old, new):
     return {f.name: getattr(new, f.name) for f in dataclasses.fields(new) if getattr(new, f.name) != getattr(old, f.name)}
 
 
-def _in_words(settings):
-    return ", ".join(f"{name} {shown(value, 40)}" for name, value in settings.items() if name != "tails")
+def _in_words(old, new):
+    """What a choice changes. Tails are long, so of them only whether there are any now."""
+    words = [f"{name} {shown(value, 40)}" for name, value in _changes(old, new).items() if name != "tails"]
+    if bool(old.tails) != bool(new.tails):
+        words.append("surprisals" if new.tails else "no surprisals")
+    return ", ".join(words)
