@@ -1,10 +1,11 @@
 """Masked Diffusion Posterior Sampling (Wu et al., IJCAI 2024) from scratch in NumPy; the README gives the reading order."""
 
+import re
 import signal
 import sys
 
 # `python -m mdps_ref...` is still importing: until the command sets its own handler, Ctrl-C ends it without a traceback.
-if sys.argv[:1] == ["-m"] and " -m mdps_ref" in " ".join(sys.orig_argv):
+if sys.argv[:1] == ["-m"] and re.search(r"\0-[A-Za-z]*m\0?mdps_ref[.\0]", "\0".join([*sys.orig_argv, ""])):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from mdps_ref.autograd import ops

@@ -80,11 +80,14 @@ def command_line(command, args, at_once=False):
 @contextlib.contextmanager
 def _ended_at_once():
     """Inside the block Ctrl-C raises KeyboardInterrupt, as Python has it."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    earlier = []
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        earlier.append(signal.signal(signal.SIGINT, signal.default_int_handler))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        for handler in earlier:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _saying_how_to_go_on(command, args):

@@ -224,15 +224,15 @@ class Config:
                     raise InputError(f"{given}, but features {self.features!r} has no such choice; leave it out, or set features")
         if self.feature_size is not None and self.feature_size < self.image_size:
             raise InputError(f"feature_size is {self.feature_size}, below image_size {self.image_size}; leave it out, or enlarge by it")
-        judged = round(self.image_size * min(self.resolved_rules.judged_share.values()))
-        if self.image_score == "softmax_top_500" and judged**2 <= 500:
-            raise InputError(
-                f"image_score 'softmax_top_500' is 1 for every image of {judged} x {judged} judged pixels; choose another, or a larger "
-                "image_size"
-            )
+        self.check_judged_side(self.image_size)
         self.tail_numbers()
         if self.guided_weight and not self.masked:
             raise InputError(f"guided_weight is {self.guided_weight}, but without a mask there is one chain; set it to 0, or set masked")
+
+    def check_judged_side(self, side):
+        """Raise InputError if the image score says nothing of the side x side pixels that are judged."""
+        if self.image_score == "softmax_top_500" and side**2 <= 500:
+            raise InputError(f"image_score 'softmax_top_500' is 1 for all {side} x {side} pixels; choose another, or a larger image_size")
 
     @property
     def takes_tails(self):

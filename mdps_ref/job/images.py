@@ -247,8 +247,13 @@ def _readable(items, read, label, config, findings):
 
 
 def judged_side(config, layout):
-    """Return the side, in pixels, of the centre of each image that is scored and judged; `layout` is "mvtec" or "btad"."""
-    return round(config.image_size * config.resolved_rules.judged_share[layout])
+    """Return the side, in pixels, of the centre of each image that is scored and judged; `layout` is "mvtec" or "btad".
+
+    Raises: InputError if the image score says nothing of so few pixels.
+    """
+    side = round(config.image_size * config.resolved_rules.judged_share[layout])
+    config.check_judged_side(side)
+    return side
 
 
 def true_mask(item, config, side, white=None, findings=None):

@@ -9,8 +9,8 @@ def mask_threshold(good_maps, share):
     Parameters
     ----------
     good_maps : array, (N, H, W), or iterable of arrays
-        Anomaly maps of held-out good images. An iterable that is no generator is gone through several times, so its arrays need
-        not be in memory together.
+        Anomaly maps of held-out good images. They are read several times: so they need not be in memory together, and a
+        generator is refused.
     share : float, 0 .. 1
         The share of their pixels that may be suspected.
 
@@ -20,6 +20,8 @@ def mask_threshold(good_maps, share):
 
     Raises
     ------
+    TypeError
+        If the maps can be gone through only once.
     ValueError
         If there are no maps, or the share is outside 0 .. 1.
 

@@ -29,7 +29,7 @@ def telling_damage(path, message):
     except PermissionError as error:
         raise InputError(f"{path}: could not be read ({reason_of(error)}); give a file that can be") from error
     except MemoryError as error:
-        raise InputError(f"{path}: did not fit into memory; end other programs, or fetch it again if it should be small") from error
+        raise InputError(f"{path}: did not fit into memory; end other programs; or replace it, if it should be small") from error
     except Exception as error:
         reason = shown(error, LONGEST_REASON) or type(error).__name__
         raise InputError(f"{path}: {message.format(reason=reason)}") from error

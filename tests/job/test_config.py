@@ -10,6 +10,7 @@ import pytest
 
 from mdps_ref.job import config
 from mdps_ref.job.config import Config, make_config
+from mdps_ref.job.images import judged_side
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.nn.unet import NETWORKS
 
@@ -239,10 +240,12 @@ TAIL = "1,2,3,4,5,6,7,8,9,0.5"
 
 def test_the_score_of_500_pixels_needs_more_of_them_in_the_judged_centre(fails_with):
     """Of MVTec AD's images of 24 pixels the released rules judge 21: 441 pixels, whose softmax sums to 1."""
-    settings = {"image_score": "softmax_top_500", "image_size": 24}
-    assert make_config(settings).image_size == 24
+    config = make_config(image_score="softmax_top_500", image_size=24, rules="released")
+    assert judged_side(config, "btad") == 24
     with fails_with("21 x 21", "image_size"):
-        make_config(settings, rules="released", rules_except="")
+        judged_side(config, "mvtec")
+    with fails_with("20 x 20", "image_size"):
+        make_config(image_score="softmax_top_500", image_size=20)
 
 
 @pytest.mark.parametrize(
