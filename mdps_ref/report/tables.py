@@ -1,6 +1,7 @@
 """The tables of a report as HTML: the metrics of each chain, and the scores of each kind of image."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.job.train import TRAINING_ALONE
 from mdps_ref.report.html import X_0, Y, escaped, number
 from mdps_ref.report.style import chains_of
+
+MOST_TRIALS = 5  # of the settings of a family that were tried
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,23 +180,29 @@ def tuning_section(result):
     """Write how the settings were chosen without labels: the best candidates of each family. "" where the run was not tuned."""
     if not result.trials:
         return ""
-    images, rows, family = result.trials[0]["images"], [], None
-    for trial in result.trials:
-        words = ", ".join(_in_words(name, value) for name, value in trial["settings"].items() if value not in ("", None))
-        gain = f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})" if trial["settings"] else "–"
-        needed = f"{trial['needed']:+.4f}" if trial["family"] != family else ""
-        rows.append(
-            f"<tr><th>{escaped(trial['family']) if trial['family'] != family else ''}</th><td>{words or 'as before'}</td>"
-            f'<td class="number">{trial["quality"]:.4f}</td><td class="number">{gain}</td><td class="number">{needed}</td></tr>'
-        )
-        family = trial["family"]
+    families = itertools.groupby(result.trials, key=lambda trial: trial["family"])
+    rows = [row for family, trials in families for row in _family_rows(family, list(trials))]
     head = "".join(f'<th class="number">{name}</th>' for name in ("Quality", "Gain", "Needed"))
     return (
-        "<h2>Settings chosen without labels</h2>\n"
-        f"<p>{images} held-out good images and their twins with planted defects judged these settings; no test image did. Quality is the "
-        "mean of image AUROC, pixel AUROC and AUPRO. The brackets hold the gain less and plus one standard error. A family's best "
-        "settings are taken if they gain more than is needed. The best of as many useless settings would gain that much by chance.</p>\n"
+        f"<h2>Settings chosen without labels</h2>\n<p>{result.trials[0]['images']} held-out good images and their twins with planted "
+        "defects judged these settings; no test image did. Quality is the mean of image AUROC, pixel AUROC and AUPRO. The brackets hold "
+        "the gain less and plus one standard error. A family's best settings are taken if they gain more than is needed. The best of as many "
+        f"useless settings would gain that much by chance. The best {MOST_TRIALS} of each family are shown; tuning.json has all.</p>\n"
         f'<div class="wide"><table><thead><tr><th>Family</th><th>Settings</th>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>"
     )
+
+
+def _family_rows(family, trials):
+    """The rows of the settings that were there, and of the best of those that were tried, the best one first."""
+    for trial in [trials[0], *sorted(trials[1:], key=lambda trial: -trial["quality"])[:MOST_TRIALS]]:
+        first = trial is trials[0]
+        words = ", ".join(_in_words(name, value) for name, value in trial["settings"].items() if value not in ("", None))
+        gain = "–" if first else f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})"
+        cells = f"{trial['quality']:.4f}", gain, f"{trial['needed']:+.4f}" if first else ""
+        yield (
+            f"<tr><th>{escaped(family) if first else ''}</th><td>{words or 'as before'}</td>"
+            + "".join(f'<td class="number">{cell}</td>' for cell in cells)
+            + "</tr>"
+        )
