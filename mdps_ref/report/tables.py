@@ -186,8 +186,8 @@ def tuning_section(result):
     return (
         f"<h2>Settings chosen without labels</h2>\n<p>{result.trials[0]['images']} held-out good images and their twins with planted "
         "defects judged these settings; no test image did. Quality is the mean of image AUROC, pixel AUROC and AUPRO. The brackets hold "
-        "the gain less and plus one standard error. A family's best settings are taken if they gain more than is needed. The best of as many "
-        f"useless settings would gain that much by chance. The best {MOST_TRIALS} of each family are shown; tuning.json has all.</p>\n"
+        "the gain less and plus one standard error. A family's best settings are taken if they gain more than is needed. The best of as "
+        f"many useless settings would gain that much by chance. The best {MOST_TRIALS} of each family are shown; tuning.json has all.</p>\n"
         f'<div class="wide"><table><thead><tr><th>Family</th><th>Settings</th>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>"
