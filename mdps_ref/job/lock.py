@@ -54,10 +54,16 @@ def held_lock(path, taken):
             raise Taken(taken) from None
         except OSError as error:
             say(f"{path}: this file system has no locks ({error.strerror}), so start no second run in this folder")
-        if not path.exists() or os.stat(path).st_ino != os.fstat(handle.fileno()).st_ino:
+        if not _is_at(path, handle):
             raise Taken(taken)  # its holder removed it between our opening and our locking
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            if _is_at(path, handle):  # a user may have removed it, and another process may hold a new one
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _is_at(path, handle):
+    """Whether the file at a path is the one that is open."""
+    return path.exists() and os.stat(path).st_ino == os.fstat(handle.fileno()).st_ino

@@ -39,6 +39,17 @@ def test_of_two_holders_the_second_is_refused_until_the_first_is_done(tmp_path):
         assert not (tmp_path / "lock").exists()
 
 
+def test_a_lock_that_a_user_removed_and_another_process_made_anew_is_not_its_first_holders_to_remove(tmp_path):
+    path = tmp_path / "lock"
+    with held_lock(path, "taken"):
+        path.unlink()
+        second = held_lock(path, "taken")
+        second.__enter__()
+    assert path.is_file()
+    second.__exit__(None, None, None)
+    assert not path.exists()
+
+
 def test_a_file_system_without_locks_is_told_and_no_reason_to_stop(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lock, "_lock", failing(errno.ENOLCK))
     with held_lock(tmp_path / "lock", "wait for it"):
