@@ -92,7 +92,7 @@ def test_an_exception_that_pickle_cannot_send_is_told_by_its_text(error):
             raise error
 
     with Team(work, 2) as team:
-        with pytest.raises(RuntimeError, match="the real reason"):
+        with pytest.raises((RuntimeError, Odd), match="the real reason"):  # Dask teaches pickle to send Odd as it is
             team([(0,), (1,)])
         assert team([(0,), (0,)]) == [None, None]
 
