@@ -29,7 +29,7 @@ from mdps_ref.job.whitening import images_to_fit
 from mdps_ref.posterior.mask import mask_threshold
 from mdps_ref.scoring.features import EXTRACTORS, found_networks
 from mdps_ref.scoring.image_score import IMAGE_SCORES
-from mdps_ref.scoring.intervals import paired_difference, resampled, tally
+from mdps_ref.scoring.intervals import resampled, tally
 from mdps_ref.study.candidates import AUTO_FAMILIES, FAMILIES, all_features, has_place_for_tails
 from mdps_ref.study.experiment import Experiment, Whitenings, make_extractors, tails_of_good
 
@@ -226,20 +226,30 @@ def _choose(family, chain_name, tried, current, rungs):
     given_up = []  # how far the gains of those that are given up scatter, as if of all images
     for rung in rungs:
         configs = [rung.measured(candidate) for candidate in candidates]
-        statistics = [rung.quality(config, chain_name) for config in configs]
-        values = [float(statistic(np.ones((1, rung.counts.shape[1])))[0]) for statistic in statistics]
+        values, gains, drawn = _gains([rung.quality(config, chain_name) for config in configs], rung.counts)
+        scatter = (drawn - gains[:, None])[1:]
         if rung is not rungs[-1]:
             better = sorted(range(1, len(candidates)), key=lambda i: -values[i])
             kept = sorted(better[: max(1, round(KEPT * len(better)))])
-            scatter = _scatter(statistics, rung.counts) * (rung.count / rungs[-1].count) ** 0.5
-            given_up.append(np.delete(scatter, [i - 1 for i in kept], axis=0))
+            given_up.append(np.delete(scatter, [i - 1 for i in kept], axis=0) * (rung.count / rungs[-1].count) ** 0.5)
             candidates = [candidates[i] for i in [0, *kept]]
-    gains = [paired_difference(statistic, statistics[0], rung.counts, ONE_STANDARD_ERROR) for statistic in statistics]
-    needed = needed_gain(np.concatenate([_scatter(statistics, rung.counts), *given_up]), rung.count)
+    needed = needed_gain(np.concatenate([scatter, *given_up]), rung.count)
     changes = [_changes(current, config) for config in configs]
-    trials = [Trial(family, s, rung.count, v, *gain, needed) for s, v, gain in zip(changes, values, gains, strict=True)]
+    ends = np.quantile(drawn, [(1 - ONE_STANDARD_ERROR) / 2, (1 + ONE_STANDARD_ERROR) / 2], axis=1)
+    numbers = zip(values.tolist(), gains.tolist(), *ends.tolist(), strict=True)
+    trials = [Trial(family, settings, rung.count, *four, needed) for settings, four in zip(changes, numbers, strict=True)]
     best = max(trials, key=lambda trial: trial.quality)
     return (_changed(current, best.settings) if best.gain > needed else current), trials
+
+
+def _gains(statistics, counts):
+    """The value of each statistic, its gain over the first, and that gain in each resample: (S), (S), (S, RESAMPLES).
+
+    A gain of less than 1e-12 is rounding, and counts as 0.
+    """
+    values, drawn = (np.array([statistic(of) for statistic in statistics]) for of in (np.ones((1, counts.shape[1]), int), counts))
+    gains, drawn = (np.where(abs(of - of[0]) < 1e-12, 0.0, of - of[0]) for of in (values[:, 0], drawn))
+    return values[:, 0], gains, drawn
 
 
 def needed_gain(scatter, count):
@@ -264,16 +274,6 @@ def needed_gain(scatter, count):
     if count == 1:
         return 1.0
     return float(np.quantile(scatter.max(axis=0), (1 + ONE_STANDARD_ERROR) / 2)) / (1 - 1 / count) ** 0.5
-
-
-def _scatter(statistics, counts):
-    """The gain of each statistic but the first over the first in each resample, less its gain: (statistics - 1, RESAMPLES)."""
-
-    def gains(counts):
-        first, *others = (statistic(counts) for statistic in statistics)
-        return np.array(others).reshape(len(others), len(counts)) - first
-
-    return gains(counts) - gains(np.ones((1, counts.shape[1]), int))
 
 
 def _with_tails(config, good):
