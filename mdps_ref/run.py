@@ -11,7 +11,7 @@ from mdps_ref.backend import BACKENDS, find_backend
 from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError, shown
-from mdps_ref.job.categories import ALL, COLUMNS, PLAN, one_by_one, results, table_of, write_results
+from mdps_ref.job.categories import ALL, PLAN, one_by_one, results, table_of, write_results
 from mdps_ref.job.choices import listing
 from mdps_ref.job.config import CHOICES, make_config
 from mdps_ref.job.pipeline import end_run, run_job
@@ -277,12 +277,9 @@ def summary(result):
     Without a mask the guided chain is MDPS itself, and has no line.
     """
     metrics = result.metrics
-    lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>19}" for name in COLUMNS)]
-    for chain in ("mdps", "guided", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction"):
-        values = [metrics[chain][name] for name in COLUMNS]
-        lines.append(f"{chain:16}" + "".join(f"{'-' if value is None else format(value, '.4f'):>19}" for value in values))
+    chains = ("mdps", "guided", "reconstruction") if metrics["mask_threshold"] is not None else ("mdps", "reconstruction")
     warned = [f"warning: {result.warning}"] if result.warning else []
-    return "\n".join([*lines, flagged_line(result), *warned])
+    return "\n".join([table_of({chain: metrics[chain] for chain in chains}), flagged_line(result), *warned])
 
 
 def flagged_line(result):

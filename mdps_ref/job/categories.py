@@ -96,10 +96,22 @@ def write_results(path, rows):
 
 
 def table_of(rows):
-    """Return what `results` gathered as lines for the terminal, like those of one run."""
-    width = max(16, *(len(shown(name)) + 2 for name in rows))
-    lines = [" " * width + "".join(f"{column.replace('_', ' '):>19}" for column in COLUMNS)]
+    """Return the COLUMNS of chains or categories as lines for the terminal.
+
+    Parameters
+    ----------
+    rows : dict of str to dict
+        {name: {column: number, or None}}; None for a run that failed.
+
+    Returns
+    -------
+    str
+    """
+    width = max(len(shown(name)) for name in rows)
+    heads = [f"  {column.replace('_', ' '):>9}" for column in COLUMNS]
+    lines = [" " * width + "".join(heads)]
     for name, row in rows.items():
-        values = [f"{'-' if row[column] is None else format(row[column], '.4f'):>19}" for column in COLUMNS] if row else [f"{'failed':>19}"]
-        lines.append(f"{shown(name):{width}}" + "".join(values))
+        values = [row[column] for column in COLUMNS] if row else ["failed"]
+        words = [value if isinstance(value, str) else "-" if value is None else f"{value:.4f}" for value in values]
+        lines.append(f"{shown(name):{width}}" + "".join(f"{word:>{len(head)}}" for word, head in zip(words, heads, strict=False)))
     return "\n".join(lines)
