@@ -1,7 +1,7 @@
 """NumPy or CuPy: a function takes the array module from its arguments, and random numbers are drawn on the host.
 
-No other module names a device. A function calls `array_module` on its arguments. Data enters a device through `to_device` and
-leaves it through `to_host`, and only where the program reads its input and writes its results.
+No other module names a device. A function calls `array_module` on its arguments. Data enters a device through `to_device` and leaves
+it through `to_host`, and in no other way.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ def image_key(image):
     str
         16 hexadecimal digits.
     """
-    return hashlib.sha256(np.round(127.5 * (image + 1)).astype(np.int16)).hexdigest()[:16]
+    return hashlib.sha256(np.round(127.5 * (image + 1)).astype(np.int16, order="C")).hexdigest()[:16]
 
 
 def random_stream(seed, stream, image="", sample=0):

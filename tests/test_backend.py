@@ -159,3 +159,9 @@ def test_an_image_has_its_key_from_its_pixels_alone():
     other[2, 1, 0] += 1 / 127.5
     assert backend.image_key(image.astype(np.float32)) == backend.image_key(image + 1e-4)
     assert backend.image_key(image) != backend.image_key(other) != backend.image_key(image[::-1])
+
+
+def test_an_image_has_its_key_in_any_layout_of_memory():
+    image = np.random.default_rng(0).uniform(-1, 1, (3, 4, 5)).transpose(1, 2, 0)
+    key = backend.image_key(np.ascontiguousarray(image))
+    assert key == backend.image_key(image) == backend.image_key(np.asfortranarray(image))

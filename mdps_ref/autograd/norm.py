@@ -1,5 +1,7 @@
 """Group normalisation, alone and with the activation behind it, and their pullbacks."""
 
+import math
+
 import numpy as np
 
 from mdps_ref.autograd.ops import silu, silu_slope
@@ -34,10 +36,15 @@ def group_norm_silu(x, scale, shift, *, groups):
 
 def _normalised(x, groups):
     """x with mean 0 and variance 1 in each group, and 1 / deviation.  Shapes: (N, ..., C) -> the same, (N, 1, groups, 1)."""
-    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    grouped = _grouped(x, groups)
     centred = grouped - _group_mean(grouped)
     inverse_deviation = (_group_mean(centred * centred) + EPSILON) ** -0.5
     return (centred * inverse_deviation).reshape(x.shape), inverse_deviation
+
+
+def _grouped(x, groups):
+    """The channels of each group apart.  Shapes: (N, ..., C) -> (N, P, groups, C / groups), P pixels."""
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
 
 
 def _group_mean(grouped):
@@ -51,8 +58,7 @@ def _group_norm_to_x(g, x, scale, groups):
     With u = x normalised and h = g scale:  (h - mean(h) - u mean(h u)) / deviation, means over a group.
     """
     u, inverse_deviation = _normalised(x, groups)
-    u = u.reshape(len(x), -1, groups, x.shape[-1] // groups)
-    h = (g * scale).reshape(u.shape)
+    u, h = _grouped(u, groups), _grouped(g * scale, groups)
     return ((h - _group_mean(h) - u * _group_mean(h * u)) * inverse_deviation).reshape(x.shape)
 
 

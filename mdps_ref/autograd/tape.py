@@ -58,6 +58,9 @@ class Tensor:
     def __repr__(self):
         return f"Tensor({self.value!r}, made by {self.node.made_by})"
 
+    def __array__(self, *_, **__):
+        raise TypeError("a Tensor does not become an array by itself; call a primitive, or use x.value where no gradient is needed")
+
     def __getattr__(self, name):
         remedy = f"call the primitive {name}(x)" if name in PRIMITIVES else f"use x.value.{name} where no gradient is needed"
         raise AttributeError(f"a Tensor has no attribute {name!r}; {remedy}")

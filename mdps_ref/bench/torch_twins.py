@@ -240,5 +240,5 @@ def _unet(p, x, t, config):
     for block in blocks.middle:
         h = run(block, h)
     for block in blocks.up:
-        h = run(block, torch.cat([h, skips.pop()], dim=1) if block.name in blocks.joining else h)
+        h = run(block, h if block.resize else torch.cat([h, skips.pop()], dim=1))
     return conv("last.conv", F.silu(norm("last.norm", h)))

@@ -5,13 +5,10 @@ import math
 
 import numpy as np
 
-from mdps_ref.check.exercise import Exercise, agree, normal
+from mdps_ref.check.exercise import IMAGES, MASK, Exercise, agree, normal
 from mdps_ref.diffusion.reverse import ddim_step
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.posterior import guidance, mask, sampler
-
-IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
-MASK = (normal(2, 3, 3, 1, seed=7) > 0).astype(float)
 
 
 class Draws:
@@ -99,6 +96,8 @@ def _mixed(rule):
 def _applied(f, denoise, y, mask, x_t, t):
     """The noise by the denoiser that f makes; None if it makes none."""
     made = f(denoise, y, mask)
+    if made is not None and not callable(made):
+        raise TypeError(f"it returned {type(made).__name__}; return a function of x_t and t")
     return None if made is None else made(x_t, t)
 
 

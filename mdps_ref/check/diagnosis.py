@@ -64,7 +64,7 @@ def _call(exercise, function, case):
         return None, f"{named(function)} changes its argument {changed[0]} in place. Make a new array instead."
     try:
         return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))], None
-    except ValueError:
+    except (ValueError, TypeError):
         return None, f"{named(function)} returned a {type(result).__name__} that does not become an array."
 
 

@@ -106,3 +106,10 @@ def normal(*shape, seed=0):
     array of `shape`, float64
     """
     return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+# Arguments of many exercises
+IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
+MASK = (normal(2, 3, 3, 1, seed=7) > 0).astype(float)
+STEPS = [(0.7, 0.9), (0.2, 0.6)]  # alpha_bar of t and of s
+LEVELS = [level for level, _ in STEPS]

@@ -5,12 +5,10 @@ import math
 import numpy as np
 
 from mdps_ref.autograd import ops
-from mdps_ref.check.exercise import Exercise, agree, normal, without_a_term
+from mdps_ref.check.exercise import IMAGES, LEVELS, Exercise, agree, normal, without_a_term
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.posterior import guidance
 
-IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
-LEVELS = (0.7, 0.2)
 SMALL = [normal(2, 2, 2, 1, seed=seed) for seed in range(2)]
 
 

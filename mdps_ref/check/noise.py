@@ -4,11 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from mdps_ref.check.exercise import Exercise, agree, normal, without_a_term
+from mdps_ref.check.exercise import IMAGES, LEVELS, Exercise, agree, without_a_term
 from mdps_ref.diffusion import forward, schedule
-
-LEVELS = [(0.7, 0.9), (0.2, 0.6)]  # alpha_bar of t and of s, for the cases
-IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
 
 
 def product_of_shares(f):
@@ -147,7 +144,7 @@ EXERCISES = {
         "x_t",
         forward.q_sample,
         many_small_steps,
-        [(*IMAGES[:2], a) for a, _ in LEVELS],
+        [(*IMAGES[:2], a) for a in LEVELS],
         {
             "Multiply x_0 by sqrt(alpha_bar_t), not by alpha_bar_t.": lambda x, e, a: a * x + (1 - a) ** 0.5 * e,
             "Multiply the noise by sqrt(1 - alpha_bar_t), not by 1 - alpha_bar_t: variances add, deviations do not.": lambda x, e, a: (
@@ -168,7 +165,7 @@ EXERCISES = {
         "the loss: the squared error summed over pixels and channels, its mean over the images",
         forward.noise_loss,
         loss_of_known_predictors,
-        [(_predict, *(IMAGES[0], np.array([5, 6]), IMAGES[1]), a) for a, _ in LEVELS],
+        [(_predict, *(IMAGES[0], np.array([5, 6]), IMAGES[1]), a) for a in LEVELS],
         {
             "Sum over pixels and channels; the mean is over the images alone.": _losing(lambda r: (r * r).mean()),
             "The mean over the images is missing: divide by their number.": _losing(lambda r: (r * r).sum()),

@@ -4,12 +4,8 @@ import math
 
 import numpy as np
 
-from mdps_ref.check.exercise import Exercise, agree, normal, without_a_term
+from mdps_ref.check.exercise import IMAGES, LEVELS, MASK, Exercise, agree, normal, without_a_term
 from mdps_ref.posterior import guidance, observation
-
-IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
-MASK = (normal(2, 3, 3, 1, seed=7) > 0).astype(float)
-LEVELS = (0.7, 0.2)
 
 
 def observed_pixel_by_pixel(f):

@@ -1,10 +1,7 @@
 """Exercises of one step back: E05 to E07."""
 
-from mdps_ref.check.exercise import Exercise, agree, normal, without_a_term
+from mdps_ref.check.exercise import IMAGES, LEVELS, STEPS, Exercise, agree, normal, without_a_term
 from mdps_ref.diffusion import reverse
-
-LEVELS = [(0.7, 0.9), (0.2, 0.6)]  # alpha_bar of t and of s, for the cases
-IMAGES = [normal(2, 3, 3, 2, seed=seed) for seed in range(3)]
 
 
 def regression(f):
@@ -92,7 +89,7 @@ EXERCISES = {
         "x0_hat, the clean image which that noise implies",
         reverse.tweedie,
         regression,
-        [(*IMAGES[:2], a) for a, _ in LEVELS],
+        [(*IMAGES[:2], a) for a in LEVELS],
         {
             "Multiply eps by sqrt(1 - alpha_bar_t), not by 1 - alpha_bar_t.": lambda x, e, a: (x - (1 - a) * e) / a**0.5,
             "The division by sqrt(alpha_bar_t) is missing: the image in x_t has faded.": lambda x, e, a: x - (1 - a) ** 0.5 * e,
@@ -112,7 +109,7 @@ EXERCISES = {
         "the score of p(x_t) that the predicted noise implies",
         lambda eps, alpha_bar_t: -eps / (1 - alpha_bar_t) ** 0.5,
         slope_of_log_density,
-        [(IMAGES[1], a) for a, _ in LEVELS],
+        [(IMAGES[1], a) for a in LEVELS],
         {
             "The score points against the noise, back to the images: the minus is missing.": lambda e, a: e / (1 - a) ** 0.5,
             "Divide by the deviation of the noise, sqrt(1 - alpha_bar_t).": lambda e, a: -e,
@@ -126,7 +123,7 @@ EXERCISES = {
         "mean and variance of q(x_s | x_t, x_0)",
         reverse.q_posterior,
         product_of_gaussians,
-        [(*IMAGES[:2], a, b) for a, b in LEVELS],
+        [(*IMAGES[:2], a, b) for a, b in STEPS],
         {
             "In the mean x_0 has the factor sqrt(alpha_bar_s), not sqrt(alpha_bar_t).": lambda x_0, x_t, a, b: (
                 _means(x_0, x_t, a, b)[0] * (a / b) ** 0.5 + _means(x_0, x_t, a, b)[1],
@@ -154,7 +151,7 @@ EXERCISES = {
         "x_s, one DDIM step with eta = 1",
         reverse.ddim_step,
         posterior_at_the_estimate,
-        [(*IMAGES, a, b) for a, b in LEVELS],
+        [(*IMAGES, a, b) for a, b in STEPS],
         {
             "c2 leaves no room for the fresh noise: it is sqrt(1 - alpha_bar_s - c1^2).": lambda x, e, z, a, b: _step(
                 x, e, z, a, b, b**0.5, no_c1_in_c2=True
@@ -182,7 +179,7 @@ EXERCISES = {
         "c1 of the fresh noise and c2 of eps",
         reverse.ddim_coefficients,
         noise_levels,
-        [(a, b, eta) for (a, b), eta in zip(LEVELS, (1.0, 0.5), strict=True)],
+        [(a, b, eta) for (a, b), eta in zip(STEPS, (1.0, 0.5), strict=True)],
         {
             "c2 leaves no room for the fresh noise: it is sqrt(1 - alpha_bar_s - c1^2).": lambda a, b, eta: (
                 eta * _c1(a, b),

@@ -6,25 +6,25 @@ import math
 import numpy as np
 
 from mdps_ref.kernels.buffers import empty
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, in_threads, pieces, slices_of
 
 BLOCK = 2**17  # entries that a thread works on at a time: half a megabyte in float32, a call of some ten microseconds
 LINE = 2048  # entries, about, of a line of several pixels
 MANY_LINES = 256  # sums of more lines are taken in float64, since single precision would round too much
 ROWS = 1024  # of a linear map's argument that a thread multiplies at a time
-SMALL = 2**18  # multiplications below which sharing a product is not worth it
+SMALL_PRODUCT = 2**18  # multiplications below which sharing a product is not worth it
 
 
 def matmul(a, b):
     """a @ b.  Shapes: a (..., M, K), b (..., K, N), leading axes broadcast -> (..., M, N)."""
     m, k, n = *a.shape[-2:], b.shape[-1]
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if math.prod(lead) * m * k * n < SMALL:
+    if math.prod(lead) * m * k * n < SMALL_PRODUCT:
         return np.matmul(a, b)
     y = empty((*lead, m, n), np.result_type(a, b))
     if lead:
         a, b = (np.broadcast_to(factor, (*lead, *factor.shape[-2:])) for factor in (a, b))
-    parts = blocks(lead[0], max(1, lead[0] // 16)) if lead else blocks(m, max(32, min(1024, m // 4)))
+    parts = slices_of(lead[0], max(1, lead[0] // 16)) if lead else slices_of(m, max(32, min(1024, m // 4)))
 
     def work(parts):
         for part in parts:
@@ -172,7 +172,7 @@ def sum_over(x, axis, keepdims=False):
 def column_sums(x):
     """The sum of all rows.  Shapes: (P, C) -> (C)."""
     count, c = x.shape
-    parts = blocks(count, 2 ** (max(1, BLOCK // c).bit_length() - 1))
+    parts = slices_of(count, 2 ** (max(1, BLOCK // c).bit_length() - 1))
     sums = np.zeros((len(parts), c), np.float64)
 
     def work(numbers):

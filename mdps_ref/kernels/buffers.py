@@ -14,7 +14,7 @@ import numpy as np
 
 ALIGNMENT = 64  # bytes: a vector register and a cache line
 WASTE = 4  # a buffer may be this many times larger than asked for
-SMALL = 2**16  # bytes; the system's allocator keeps smaller pieces by itself, and hands them out faster than the pool
+SMALL_BYTES = 2**16  # bytes; the system's allocator keeps smaller pieces by itself, and hands them out faster than the pool
 POOL = contextvars.ContextVar("pool", default=None)  # the Pool in use; `fast` sets it
 
 
@@ -62,7 +62,7 @@ class Pool:
 def empty(shape, dtype):
     """Return a host array of any content: from the pool in use, else from fresh memory."""
     pool = POOL.get()
-    small = math.prod(shape) * np.dtype(dtype).itemsize < SMALL
+    small = math.prod(shape) * np.dtype(dtype).itemsize < SMALL_BYTES
     return np.empty(shape, dtype) if pool is None or small else pool.empty(shape, dtype)
 
 

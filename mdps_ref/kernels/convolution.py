@@ -10,16 +10,15 @@ import numpy as np
 
 from mdps_ref.autograd.conv import windows
 from mdps_ref.backend import array_module
-from mdps_ref.kernels.blocks import BLOCK as ENTRIES
-from mdps_ref.kernels.blocks import Padded, add_along, matmul
+from mdps_ref.kernels.blocks import BLOCK, Padded, add_along, matmul
 from mdps_ref.kernels.buffers import cut, empty
-from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, blocks, even_shares, in_threads, pieces
+from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, even_shares, in_threads, pieces, slices_of
 
 COLUMNS = 256  # channels of the result at most in one piece of work, where all pixels are in one block
 FEW_PIXELS = 128  # pixels of a band at least: with fewer, reading the kernel again for each band would cost more than the patches
 LARGE = 2**19  # multiplications of one offset from which on Winograd's form is faster
 CROWDED = 128  # pairs of channels for each pixel, beyond which Winograd's transformed kernel is too large for the cache
-FEW_CHANNELS = 8  # of the image, with which Winograd's form saves too few products
+FEW_CHANNELS = 8  # channels of the image; with fewer, Winograd's form saves too few products
 
 
 def suits_winograd(x, w, b, residual=None, *, stride=1, pads=None):
@@ -36,7 +35,7 @@ def suits_winograd(x, w, b, residual=None, *, stride=1, pads=None):
 
 def suits_direct(x, w, b, residual=None, *, stride=1, pads=None):
     """True for a same-size convolution on the host."""
-    return _on_host(x, w, b) and stride == 1 and len(w) % 2 == 1 and pads in (None, (len(w) // 2, len(w) // 2))
+    return _on_host(x, w, b, residual) and stride == 1 and len(w) % 2 == 1 and pads in (None, (len(w) // 2, len(w) // 2))
 
 
 def suits_strided(x, w, b, residual=None, *, stride=1, pads=None):
@@ -44,11 +43,12 @@ def suits_strided(x, w, b, residual=None, *, stride=1, pads=None):
     return _on_host(x, w, b) and residual is None
 
 
-def _on_host(x, w, b):
-    """True for host arrays of one dtype, with one b for each channel, or for each channel of each image; b may be a Python number."""
-    if array_module(x, w) is not np:
+def _on_host(x, w, b, residual=None):
+    """True for images on the host, at least one, all arrays of one dtype, and b the same at all pixels; b may be a Python number."""
+    if array_module(x, w) is not np or not len(x):
         return False
-    return x.dtype == w.dtype == np.result_type(x, b) and (np.ndim(b) < 2 or b.shape[1:3] == (1, 1))
+    alike = x.dtype == w.dtype == np.result_type(x, b) and (residual is None or residual.dtype == x.dtype)
+    return alike and (np.ndim(b) < 2 or b.shape[1:3] == (1, 1))
 
 
 def direct_conv2d(x, w, b, residual=None):
@@ -56,7 +56,7 @@ def direct_conv2d(x, w, b, residual=None):
     (n, h, wide, _), (k, c_out) = x.shape, w.shape[::3]
     y, rows = empty((n, h, wide, c_out), x.dtype), w.reshape(-1, c_out)
     bands = _bands(x, k)
-    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else blocks(c_out, c_out)))
+    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else slices_of(c_out, c_out)))
 
     def work(parts):
         patches_of = _patches(x, k, bands[0])
@@ -78,8 +78,8 @@ def direct_to_image(g, w):
     """
     (n, h, wide, c_out), (k, c_in) = g.shape, w.shape[1:3]
     to_x, taps = empty((n, h, wide, c_in), g.dtype), w.reshape(k * k, c_in, c_out).swapaxes(1, 2)
-    images = blocks(n, max(1, ENTRIES // (k * k * h * wide * c_in)))
-    shares = list(itertools.product(images, pieces(c_in, COLUMNS) if len(images) == 1 else blocks(c_in, c_in)))
+    images = slices_of(n, max(1, BLOCK // (k * k * h * wide * c_in)))
+    shares = list(itertools.product(images, pieces(c_in, COLUMNS) if len(images) == 1 else slices_of(c_in, c_in)))
     widest = max(columns.stop - columns.start for _, columns in shares)
 
     def work(parts):
@@ -131,7 +131,7 @@ def direct_to_kernel(x, g, k):
 def _bands(x, k):
     """(images, lines) of bands whose patches stay in cache.  Shapes: x (N, H, W, C)."""
     n, h, wide, c = x.shape
-    return bands_of(n, h, max(FEW_PIXELS, ENTRIES // (k * k * c)) // wide)
+    return bands_of(n, h, max(FEW_PIXELS, BLOCK // (k * k * c)) // wide)
 
 
 def _patches(x, k, largest):

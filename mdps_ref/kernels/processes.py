@@ -154,14 +154,15 @@ class Team:
             except EOFError:
                 return
             try:
-                answer = self._work(*share), None
+                answer = pickle.dumps((self._work(*share), None))
             except Exception as error:  # it is raised in the caller
-                answer = None, _as_sent(error)
-            connection.send(answer)
+                answer = pickle.dumps((None, _as_sent(error)))
+            connection.send_bytes(answer)
 
 
 def _as_sent(error):
-    """Return an exception, or, where it would not arrive as it is, one that holds its traceback as text."""
+    """Return an exception, with its traceback as a note; or, where it would not arrive as it is, one that holds its traceback as text."""
+    error.add_note("In a process of the team:\n" + "".join(traceback.format_tb(error.__traceback__)))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # whatever the exception's own class raises

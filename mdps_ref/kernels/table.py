@@ -73,8 +73,10 @@ def same_size(forward, to_image, to_kernel):
 
 
 def on_host(*arrays, axes=1, **_):
-    """True for host arrays of one dtype, the first of at least `axes` axes."""
-    return all(type(a) is np.ndarray for a in arrays) and arrays[0].ndim >= axes and len({a.dtype for a in arrays}) == 1
+    """True for host arrays of one dtype of floats, the first of at least `axes` axes and not empty."""
+    first = arrays[0]
+    on_host = all(type(a) is np.ndarray for a in arrays) and first.dtype.kind == "f" and len({a.dtype for a in arrays}) == 1
+    return on_host and first.ndim >= axes and first.size > 0
 
 
 def _suits_images(*arrays, **_):
@@ -83,6 +85,11 @@ def _suits_images(*arrays, **_):
 
 def _suits_add(a, b):
     return on_host(a, b, axes=2) and a.shape == b.shape and a.size >= blocks.BLOCK
+
+
+def _suits_linear(x, w, b):
+    adds_nothing = type(b) is float and b == 0
+    return on_host(x, w) and (adds_nothing or on_host(b, x) and b.ndim == 1)
 
 
 def _suits_matmul(a, b):
@@ -101,7 +108,7 @@ TABLE = {
     ops.add: (Twin(_suits_add, with_plain_pullbacks(ops.add, blocks.add)),),
     ops.sum: (Twin(_suits_sum, with_plain_pullbacks(ops.sum, blocks.sum_over)),),
     ops.matmul: (Twin(_suits_matmul, with_plain_pullbacks(ops.matmul, blocks.matmul)),),
-    ops.linear: (Twin(lambda x, w, b: on_host(x, w), with_plain_pullbacks(ops.linear, blocks.linear)),),
+    ops.linear: (Twin(_suits_linear, with_plain_pullbacks(ops.linear, blocks.linear)),),
     ops.concatenate: (Twin(_suits_concatenate, with_plain_pullbacks(ops.concatenate, blocks.concatenate)),),
     ops.upsample2: (Twin(_suits_images, with_plain_pullbacks(ops.upsample2, blocks.upsample2)),),
     ops.mean_pool2: (Twin(_suits_images, with_plain_pullbacks(ops.mean_pool2, blocks.mean_pool2)),),

@@ -167,7 +167,7 @@ def in_threads(work, parts, seconds=math.inf):
         other.result()
 
 
-def blocks(count, size):
+def slices_of(count, size):
     """Return slices of length `size` that cover range(count); the last may be shorter."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -186,5 +186,5 @@ def bands_of(images, lines, most):
     """Return pairs of slices (images, lines) of at most `most` lines each: lines of one image, or all lines of several images."""
     most = max(1, most)
     if most < lines:
-        return [(slice(i, i + 1), part) for i in range(images) for part in blocks(lines, most)]
-    return [(part, slice(0, lines)) for part in blocks(images, most // max(1, lines))]
+        return [(slice(i, i + 1), part) for i in range(images) for part in slices_of(lines, most)]
+    return [(part, slice(0, lines)) for part in slices_of(images, most // max(1, lines))]

@@ -18,7 +18,7 @@ import numpy as np
 
 from mdps_ref.kernels.blocks import Padded, of_images
 from mdps_ref.kernels.buffers import cut, empty
-from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, blocks, in_threads, pieces
+from mdps_ref.kernels.threads import PER_ENTRY, PER_PRODUCT, bands_of, in_threads, pieces, slices_of
 
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 BAND = 8192  # tiles times channels in a band, about: long enough calls for two threads, and 36 values a tile still stay in cache
@@ -51,7 +51,7 @@ def conv2d(x, w, b, residual=None):
     kernel = _by_point(_transformed(G, w))
     y = empty((n, h, wide, c_out), x.dtype)
     bands = _bands(n, h, wide, max(c_in, c_out))
-    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) < FEW_BANDS else blocks(c_out, c_out)))
+    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) < FEW_BANDS else slices_of(c_out, c_out)))
 
     def work(parts):
         tiles_in, (one, other) = _overlapping_tiles(x, bands), _memory(bands, wide, max(c_in, c_out))
@@ -95,7 +95,7 @@ def to_kernel(x, g):
 
 def _sums_by_group(x, g, bands, count):
     """The sum over tiles, band by band in `count` groups of bands.  Shapes: x (N, H, W, Ci), g (N, H, W, Co) -> (36, Ci, Co)."""
-    groups = blocks(len(bands), -(-len(bands) // count))
+    groups = slices_of(len(bands), -(-len(bands) // count))
     sums = empty((len(groups), 36, x.shape[3], g.shape[3]), x.dtype)
     most = _count(bands[0], x.shape[2])
 
@@ -131,7 +131,7 @@ def _sums_by_point(x, g, bands):
             np.matmul(_by_point(values)[points].swapaxes(1, 2), _by_point(g_values)[points], out=sums[points])
 
     in_threads(work, range(len(bands)), 2 * PER_ENTRY * (x.size + g.size))
-    in_threads(multiply, blocks(36, 9), PER_PRODUCT * values.size * g.shape[3])
+    in_threads(multiply, slices_of(36, 9), PER_PRODUCT * values.size * g.shape[3])
     return sums
 
 
@@ -163,7 +163,7 @@ def _transformed(matrix, x):
         for part in parts:
             _on_both_axes(matrix, flat[:, :, part], half, y[:, :, part])
 
-    in_threads(work, blocks(flat.shape[2], BAND), 0.25 * PER_ENTRY * y.size)
+    in_threads(work, slices_of(flat.shape[2], BAND), 0.25 * PER_ENTRY * y.size)
     return y.reshape(p, p, *x.shape[2:])
 
 
@@ -177,7 +177,7 @@ def _in_one_piece(w):
         for part in parts:
             copy[..., part] = w[..., part]
 
-    in_threads(work, blocks(w.shape[3], 32), 0.3 * PER_ENTRY * w.size)
+    in_threads(work, slices_of(w.shape[3], 32), 0.3 * PER_ENTRY * w.size)
     return copy
 
 

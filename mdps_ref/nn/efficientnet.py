@@ -89,7 +89,7 @@ def efficientnet_features(weights, x, layers):
 
 
 def efficientnet_logits(weights, x):
-    """Classify images.
+    """Classify images, to check the weights against photographs of known content.
 
     Parameters
     ----------

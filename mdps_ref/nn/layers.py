@@ -1,4 +1,4 @@
-"""Layers as functions of (weights, name, x): each takes its arrays from the flat dictionary under its own name."""
+"""Layers as functions: each takes its arrays from the flat dictionary under its own name. The embedding of time is here, too."""
 
 import math
 

@@ -1,6 +1,6 @@
 """Training steps on a dictionary of weights: clip the gradients, take a step of Adam, and average the weights.
 
-Each function is a loop over the dictionary. `adam_step` and `ema_step` change the arrays of the training state in place.
+All but `rate_factor` loop over the dictionary. `adam_step` and `ema_step` change the arrays of the training state in place.
 """
 
 import math

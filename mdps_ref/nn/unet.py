@@ -47,7 +47,8 @@ class UNetConfig:
     Raises
     ------
     InputError
-        If the image cannot be halved once for each level but the first, or channels do not divide into groups or heads.
+        If the image cannot be halved once for each level but the first, base_channels is odd, or channels do not divide into groups or
+        heads.
     """
 
     image_size: int = 32
@@ -63,8 +64,11 @@ class UNetConfig:
         halvings = len(self.multipliers) - 1
         if self.image_size % 2**halvings:
             raise InputError(f"image size {self.image_size} cannot be halved {halvings} times; use a multiple of {2**halvings}")
-        for width in {self.base_channels * m for m in self.multipliers}:
-            if width % self.groups or width % self.heads:
+        if self.base_channels % 2:
+            raise InputError(f"base_channels is {self.base_channels}; the time embedding has sines and cosines, so it must be even")
+        widths = {self.base_channels * m for m in self.multipliers}
+        for width in sorted({self.base_channels, *widths}):
+            if width % self.groups or width in widths and width % self.heads:
                 raise InputError(f"{width} channels do not divide into {self.groups} groups and {self.heads} heads")
 
 
@@ -105,14 +109,12 @@ class Plan(NamedTuple):
     ----------
     down, middle, up : list of Block
         The output of every block of `down` is kept as a skip connection.
-    joining : frozenset of str
-        Names of the blocks of `up` that take a skip connection, in reverse order: channels of the latest skip join the input.
+        Each block of `up` that does not resize takes a skip connection, the latest first; its channels are put behind the input's.
     """
 
     down: list[Block]
     middle: list[Block]
     up: list[Block]
-    joining: frozenset[str]
 
 
 def plan(config):
@@ -139,15 +141,14 @@ def plan(config):
             down.append(Block(f"down.{level}.half", c, c, resize="half"))
             skips.append(c)
     middle = [Block("middle.0", c, c, attends=True), Block("middle.1", c, c)]
-    up, joining = [], []
+    up = []
     for level in range(last, -1, -1):
         for k in range(config.blocks + 1):
             up.append(Block(f"up.{level}.{k}", c + skips.pop(), widths[level], sides[level] in config.attention_sizes))
-            joining.append(up[-1].name)
             c = widths[level]
         if level:
             up.append(Block(f"up.{level}.double", c, c, resize="double"))
-    return Plan(down, middle, up, frozenset(joining))
+    return Plan(down, middle, up)
 
 
 def init_unet(config, seed=0, dtype=np.float32):
@@ -206,7 +207,7 @@ def unet(weights, x, t, config, record=None):
     for block in blocks.middle:
         h = _run(weights, block, h, time, config, record)
     for block in blocks.up:
-        if block.name in blocks.joining:
+        if not block.resize:
             h = ops.concatenate(h, skips.pop())
         h = _run(weights, block, h, time, config, record)
     return apply_conv2d(weights, "last.conv", apply_norm(weights, "last.norm", h, config.groups, group_norm_silu))

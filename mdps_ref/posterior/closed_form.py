@@ -6,8 +6,8 @@ from mdps_ref.diffusion.forward import q_sample
 from mdps_ref.diffusion.schedule import alpha_bar
 
 
-def closed_form_guide(predict_noise, y, weight, mask=None):
-    """Guide by the difference between x_t and the test image noised by the same noise. The mask plays no part.
+def closed_form_guide(predict_noise, y, weight):
+    """Guide by the difference between x_t and the test image noised by the same noise.
 
     Parameters
     ----------
@@ -16,7 +16,6 @@ def closed_form_guide(predict_noise, y, weight, mask=None):
         The test images.
     weight : float, 0 or more
         0 gives the prior's denoiser. Up to 1 the estimate of the clean image stays between x0_hat and y at every timestep.
-    mask : array, (N, H, W, 1), or None
 
     Returns
     -------

@@ -4,7 +4,7 @@ from mdps_ref.posterior.quantile import upper_quantile
 
 
 def mask_threshold(good_maps, share):
-    """Choose the threshold that leaves a given share of good pixels suspected.
+    """Choose the lowest threshold that at most a given share of good pixels exceeds.
 
     Parameters
     ----------

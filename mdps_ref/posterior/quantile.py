@@ -18,7 +18,7 @@ def upper_quantile(parts, share):
     Parameters
     ----------
     parts : iterable of array, float16, float32 or float64
-        All of one dtype. It is gone through several times, so it is no generator.
+        All of one dtype, without nan. It is gone through several times, so it is no generator.
     share : float, 0 .. 1
 
     Returns
@@ -28,17 +28,19 @@ def upper_quantile(parts, share):
     Raises
     ------
     TypeError
-        If `parts` can be gone through only once.
+        If `parts` can be gone through only once, or they are not floats of one dtype.
     ValueError
         If there are no numbers.
     """
-    if iter(parts) is parts:
-        raise TypeError("the numbers are read several times; give an array or a list of arrays, not a generator")
-    count, dtype = 0, None
+    check_read_again(parts)
+    count, dtypes = 0, set()
     for part in parts:
-        count, dtype = count + part.size, part.dtype
+        count, dtypes = count + part.size, dtypes | {part.dtype}
     if not count:
         raise ValueError("there are no numbers, so no quantile of them")
+    dtype = next(iter(dtypes))
+    if len(dtypes) > 1 or dtype.kind != "f":
+        raise TypeError(f"the numbers must be floats of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
     rank, beginning = math.ceil((count - 1) * share), 0
     for shift in range(8 * dtype.itemsize - DIGIT, -1, -DIGIT):
         counts = np.zeros(2**DIGIT, np.int64)
@@ -51,6 +53,12 @@ def upper_quantile(parts, share):
         rank -= int(below[digit - 1]) if digit else 0
         beginning = beginning << DIGIT | digit
     return float(values_of(np.array([beginning], f"u{dtype.itemsize}"))[0])
+
+
+def check_read_again(parts):
+    """Raise TypeError if `parts` can be gone through only once."""
+    if iter(parts) is parts:
+        raise TypeError("the numbers are read several times; give an array or a list of arrays, not a generator")
 
 
 def keys_of(values):

@@ -1,12 +1,13 @@
-"""What the authors' released code computes in another way than the paper: one function a row of `rules.ROWS`.
+"""What the authors' released code computes in another way than the paper.
 
-Each has the signature of the function that it replaces. What they take over the batch lets test images change each other's results.
+`rules.ROWS` puts these functions in the place of the paper's. What they take over the batch lets test images change each other's results.
 """
 
 from mdps_ref.backend import array_module, to_host
 from mdps_ref.diffusion.forward import q_sample
 from mdps_ref.diffusion.schedule import STEPS, alpha_bar
 from mdps_ref.posterior.guidance import misfit_guide, unit_residual
+from mdps_ref.posterior.quantile import check_read_again
 from mdps_ref.posterior.sampler import ddim_chain, posterior_samples
 from mdps_ref.scoring.difference import fuse
 
@@ -56,10 +57,16 @@ def released_threshold(test_maps, share_of_range):
     -------
     float
 
+    Raises
+    ------
+    TypeError
+        If the maps can be gone through only once.
+
     Equation
     --------
     E14 : (released code) the threshold is min A + lambda (max A - min A), min and max over all maps A of the test set
     """
+    check_read_again(test_maps)
     least = min(float(to_host(maps).min()) for maps in test_maps)
     largest = max(float(to_host(maps).max()) for maps in test_maps)
     return least + share_of_range * (largest - least)

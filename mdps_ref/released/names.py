@@ -120,7 +120,7 @@ def _places(config):
     """
     blocks, up = plan(config), []
     for block in blocks.up:
-        if block.name in blocks.joining:
+        if not block.resize:
             up.append([])
         up[-1].append(block)
     sequences = {"middle": blocks.middle}

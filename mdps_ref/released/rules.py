@@ -77,7 +77,7 @@ class Rules:
 
     @property
     def share_batches(self):
-        """Whether the images of a batch change each other's results, so that the batch size matters."""
+        """Whether the images of a batch may change each other's results. The batches are then those of the settings."""
         return not self.taken_from_released.isdisjoint({"norm", "fusion"})
 
 

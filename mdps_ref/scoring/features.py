@@ -15,7 +15,7 @@ import numpy as np
 from mdps_ref.backend import array_module, to_device
 from mdps_ref.diffusion.schedule import alpha_bar
 from mdps_ref.errors import InputError, shown
-from mdps_ref.kernels.threads import blocks
+from mdps_ref.kernels.threads import slices_of
 from mdps_ref.nn.efficientnet import BLOCKS, efficientnet_features, fold_efficientnet
 from mdps_ref.nn.mobilenet import fold_mobilenet, mobilenet_features, mobilenet_layers
 from mdps_ref.nn.resnet import RESNETS, check_architecture, fold_resnet, resnet_features, resnet_layers
@@ -172,7 +172,7 @@ def in_blocks(extract, images, side):
     list of arrays, (N, h, w, C), one a layer
     """
     at_once = max(1, PIXELS_AT_ONCE // side**2)
-    parts = [extract(images[some]) for some in blocks(len(images), at_once)]
+    parts = [extract(images[some]) for some in slices_of(len(images), at_once)]
     return [array_module(images).concatenate(layer) for layer in zip(*parts, strict=True)]
 
 

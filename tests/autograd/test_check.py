@@ -6,7 +6,7 @@ import pytest
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.check import central_differences, check_pullback
 from mdps_ref.autograd.conv import conv2d
-from mdps_ref.autograd.tape import PRIMITIVES, Tensor, primitive, pull_back
+from mdps_ref.autograd.tape import PRIMITIVES, Tensor, primitive, pull_back, value_of
 
 
 def normal(*shape):
@@ -105,3 +105,9 @@ def test_float32_is_refused():
 
 def test_a_right_convolution_passes():
     assert check_pullback(conv2d, WRONG["convolution without turning the kernel"][1]) < 1e-7
+
+
+def test_a_function_that_does_not_depend_on_its_arguments_has_slope_zero():
+    assert check_pullback(lambda x: normal(3), [normal(2)]) == 0
+    with pytest.raises(AssertionError, match="argument 0 is off"):
+        check_pullback(lambda x: value_of(x) * 2, [normal(2)])

@@ -1,5 +1,6 @@
 """The graph: reuse, skips, dead branches, depth, repetition, memory."""
 
+import contextlib
 import gc
 import tracemalloc
 import weakref
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from mdps_ref.autograd import ops
+from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import Tensor, primitive, pull_back, value_and_gradient
+from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import UNetConfig, init_unet, unet
 
 
@@ -158,3 +161,17 @@ def test_a_weight_that_the_loss_does_not_use_has_gradient_zero():
 def test_a_primitive_without_a_pullback_for_each_argument_is_refused(pullbacks):
     with pytest.raises(TypeError, match="one for each argument"):
         primitive(*pullbacks)(lambda a, b: a + b)
+
+
+@pytest.mark.parametrize("function", [lambda x: np.concatenate([x, x]), lambda x: np.where(True, x, 0), np.asarray, np.transpose])
+def test_numpy_makes_no_array_of_tensors(function):
+    """It would be an array of objects, and no gradient would pass."""
+    with pytest.raises(TypeError, match="primitive"):
+        function(Tensor(normal(3)))
+
+
+@pytest.mark.parametrize("normalise", [group_norm, group_norm_silu])
+@pytest.mark.parametrize("context", [contextlib.nullcontext, fast])
+def test_groups_that_do_not_divide_the_channels_are_an_error(normalise, context):
+    with context(), pytest.raises(ValueError, match="reshape"):
+        normalise(normal(1, 4, 4, 6), normal(6), normal(6), groups=4)

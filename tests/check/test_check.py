@@ -272,3 +272,8 @@ def test_the_order_of_the_steps_of_a_feature_map(order, words, capsys):
 def test_every_equation_has_an_exercise_and_sixty_mistakes_are_known():
     assert {name[:3] for name in exercises() if name[0] == "E"} >= {f"E{number:02}" for number in range(1, 25)}
     assert len(MISTAKES) >= 60
+
+
+def test_what_should_be_a_function_and_is_none_is_told(capsys):
+    assert not check("E13", lambda denoise, y, mask: y)
+    assert "it returned ndarray; return a function of x_t and t" in capsys.readouterr().out

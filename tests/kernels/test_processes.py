@@ -97,6 +97,22 @@ def test_an_exception_that_pickle_cannot_send_is_told_by_its_text(error):
         assert team([(0,), (0,)]) == [None, None]
 
 
+def test_an_exception_tells_the_line_of_the_member_that_raised_it():
+    def broken(x):
+        return x and {}["nothing of this name"]
+
+    with Team(broken, 2) as team, pytest.raises(KeyError) as raised:
+        team([(0,), (1,)])
+    assert "in broken" in raised.value.__notes__[0]
+
+
+def test_a_result_that_pickle_cannot_send_is_an_error_of_the_work():
+    with Team(lambda x: (lambda: x) if x else x, 2) as team:
+        with pytest.raises(Exception, match="pickle"):
+            team([(0,), (1,)])
+        assert team([(0,), (0,)]) == [0, 0]
+
+
 def test_a_request_to_stop_comes_back_from_another_process_as_it_was():
     assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).exit_status == 143
 

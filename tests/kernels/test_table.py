@@ -12,7 +12,7 @@ from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
 from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import REPLACEMENTS, Tensor, primitive, pull_back
 from mdps_ref.backend import to_device, to_host
-from mdps_ref.kernels import attention, blocks, convolution, depthwise, fast, normalisation, threads, winograd
+from mdps_ref.kernels import attention, blocks, buffers, convolution, depthwise, fast, normalisation, threads, winograd
 from mdps_ref.kernels.buffers import POOL
 from mdps_ref.kernels.processes import FORKS
 from mdps_ref.kernels.table import TABLE
@@ -62,14 +62,15 @@ def many_blocks(monkeypatch):
     """Blocks so small that each case has several, all shared by two threads; Winograd's form for whatever can take it."""
     for module, name, size in [
         *((module, "BLOCK", 256) for module in (blocks, normalisation, attention)),
-        (convolution, "ENTRIES", 64),
+        (convolution, "BLOCK", 64),
         (convolution, "FEW_PIXELS", 8),
         (depthwise, "ENTRIES", 64),
         (depthwise, "LOOP", 12),
         (convolution, "LARGE", 0),
         (convolution, "FEW_CHANNELS", 0),
         (winograd, "BAND", 64),
-        (blocks, "SMALL", 0),
+        (blocks, "SMALL_PRODUCT", 0),
+        (buffers, "SMALL_BYTES", 0),
         (blocks, "ROWS", 100),
         (threads, "WORTH_SHARING", 0.0),
         (threads, "CORES", 2),
@@ -204,6 +205,30 @@ def test_a_convolution_adds_whatever_it_is_given_as_the_plain_one_does(shape, dt
         quick = conv2d(x, w, b)
     assert quick.dtype == plain.dtype
     np.testing.assert_allclose(quick, plain, rtol=1e-4, atol=1e-4)
+
+
+ODD = {
+    "a number is added": (ops.linear, [np.ones((5, 3)), np.ones((3, 2)), 1.0], {}),
+    "a double 0 is added": (ops.linear, [np.ones((5, 3), np.float32), np.ones((3, 2), np.float32), np.float64(0)], {}),
+    "doubles are added": (ops.linear, [np.ones((5, 3), np.float32), np.ones((3, 2), np.float32), np.ones(2)], {}),
+    "a row is added": (ops.linear, [np.ones((5, 3)), np.ones((3, 2)), np.ones((1, 2))], {}),
+    "a sum of bools": (ops.sum, [np.ones((4, 4, 3), bool)], {"axis": (0, 1)}),
+    "a sum of bytes": (ops.sum, [np.full((20, 20, 3), 200, np.uint8)], {"axis": (0, 1)}),
+    "a mean of integers": (ops.mean_pool2, [np.arange(16).reshape(1, 4, 4, 1)], {}),
+    "a residual of doubles": (conv2d, [*(np.ones(s, np.float32) for s in ((1, 8, 8, 3), (3, 3, 3, 4), (4,))), np.ones((1, 8, 8, 4))], {}),
+    "no images": (conv2d, [np.ones(s) for s in ((0, 8, 8, 3), (3, 3, 3, 4), (4,))], {}),
+    "no images to add up": (ops.sum, [np.ones((0, 5, 4))], {"axis": (1,)}),
+    "no images to normalise": (group_norm, [np.ones(s) for s in ((0, 4, 4, 8), (8,), (8,))], {"groups": 4}),
+}
+
+
+@pytest.mark.parametrize("op, args, static", ODD.values(), ids=ODD)
+def test_fast_gives_the_plain_result_for_odd_arguments(op, args, static):
+    plain = op(*args, **static)
+    with fast(1):
+        quick = op(*args, **static)
+    assert quick.dtype == plain.dtype and quick.shape == plain.shape
+    np.testing.assert_allclose(quick, plain, rtol=1e-6)
 
 
 def test_a_readers_primitive_of_a_known_name_keeps_its_own_meaning():

@@ -12,7 +12,7 @@ import pytest
 
 from mdps_ref.kernels import buffers, fast, threads
 from mdps_ref.kernels.buffers import ALIGNMENT, empty
-from mdps_ref.kernels.threads import LIMIT, bands_of, blocks, in_threads, pieces, single_threaded_blas
+from mdps_ref.kernels.threads import LIMIT, bands_of, in_threads, pieces, single_threaded_blas, slices_of
 
 
 @pytest.fixture
@@ -74,13 +74,17 @@ def test_too_little_to_share_stays_with_the_caller(monkeypatch, several):
         in_threads(done.extend, range(5), seconds=1.0)
 
 
-@pytest.mark.parametrize("part", [0, 1])
-def test_an_error_in_any_thread_comes_out(part, several):
+@pytest.mark.parametrize("in_caller", [True, False])
+def test_an_error_in_any_thread_comes_out(in_caller, monkeypatch, several):
+    """Both threads have a part before either goes on."""
     several(2)
+    monkeypatch.setattr(threads, "_HELPERS", threads._Helpers(1))
+    caller, both = threading.current_thread(), threading.Barrier(2)
 
     def work(parts):
-        for at in parts:
-            if at == part:
+        for _ in parts:
+            both.wait(30)
+            if (threading.current_thread() is caller) == in_caller:
                 raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
@@ -176,14 +180,14 @@ def test_pieces_are_one_or_an_even_number_and_cover_all():
 
 
 def test_blocks():
-    assert blocks(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert blocks(0, 2) == []
+    assert slices_of(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert slices_of(0, 2) == []
 
 
 @pytest.fixture
 def pooled(monkeypatch):
     """Small arrays come from the pool, too."""
-    monkeypatch.setattr(buffers, "SMALL", 0)
+    monkeypatch.setattr(buffers, "SMALL_BYTES", 0)
 
 
 def test_a_buffer_is_used_again_once_it_is_free(pooled):
@@ -226,15 +230,17 @@ def test_buffers_are_aligned(shape, pooled):
     assert array.shape == shape and array.dtype == np.float64 and array.ctypes.data % ALIGNMENT == 0
 
 
-def test_threads_never_share_a_buffer(monkeypatch, several):
-    several(4)
+def test_threads_never_share_a_buffer(monkeypatch, pooled):
+    """Four threads fill their buffers, and read them only when all are full."""
+    monkeypatch.setattr("mdps_ref.kernels.table.CORES", 4)
     monkeypatch.setattr(threads, "_HELPERS", threads._Helpers(3))
-    wrong = []
+    wrong, full = [], threading.Barrier(4)
 
     def work(parts):
         for at in parts:
             mine = empty((1000,), np.float64)
             mine[...] = at
+            full.wait(30)
             wrong.extend(mine[mine != at])
 
     with fast():

@@ -80,7 +80,8 @@ def test_weights_that_do_not_fit_are_listed(weights, fails_with):
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_size": 6, "multipliers": (1, 1, 1)}, {"base_channels": 6, "groups": 4}, {"base_channels": 6, "groups": 2, "heads": 4}],
+    [{"image_size": 6, "multipliers": (1, 1, 1)}, {"base_channels": 6, "groups": 4}, {"base_channels": 6, "groups": 2, "heads": 4}]
+    + [{"base_channels": 12, "multipliers": (2, 4), "groups": 8}, {"base_channels": 9, "groups": 3, "heads": 3}],
 )
 def test_sizes_that_do_not_divide_are_refused(change, fails_with):
     with fails_with():

@@ -52,3 +52,9 @@ def test_what_can_be_read_once_only_is_refused():
 def test_without_numbers_there_is_no_quantile():
     with pytest.raises(ValueError, match="no numbers"):
         upper_quantile([np.zeros((0, 3), np.float32)], 0.5)
+
+
+@pytest.mark.parametrize("parts", [[np.arange(4)], [np.ones(2), np.ones(2, np.float32)]], ids=["integers", "two dtypes"])
+def test_only_floats_of_one_dtype_have_keys(parts):
+    with pytest.raises(TypeError, match="floats of one dtype"):
+        upper_quantile(parts, 0.5)

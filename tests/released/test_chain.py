@@ -106,6 +106,11 @@ def test_every_test_image_changes_every_mask():
     np.testing.assert_array_equal(suspected(more, released.released_threshold(more, 0.5))[0].ravel(), [0, 0, 0, 0])
 
 
+def test_maps_that_can_be_read_once_only_set_no_released_threshold():
+    with pytest.raises(TypeError, match="several times"):
+        released.released_threshold((maps for maps in np.zeros((2, 1, 3, 3))), 0.5)
+
+
 @pytest.mark.equation("E14")
 @pytest.mark.parametrize("share", [0.0, 0.12, 1.0])
 def test_the_threshold_scales_with_the_maps(share):
