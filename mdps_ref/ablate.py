@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 
-from mdps_ref.backend import BACKENDS, find_backend
+from mdps_ref.backend import find_backend
 from mdps_ref.command import add_running_flags, command_line, positive
 from mdps_ref.errors import InputError
 from mdps_ref.job.detector import Detector
 from mdps_ref.job.images import read_images
 from mdps_ref.job.pipeline import versions
-from mdps_ref.job.run_folder import LEFTOVERS, WORK, check_still_there, claimed
+from mdps_ref.job.run_folder import WORK, check_still_there, claimed
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
 from mdps_ref.report.ablation import COLUMNS, mark, write_ablation
@@ -53,7 +53,6 @@ def parser():
     )
     p.add_argument("--seed", metavar="N", type=int, help="seed of the samples, resamples and chosen images (default: the run's)")
     p.add_argument("--feature-weights", metavar="FILE", default="", help="the extractor's file of weights (default: where the run had it)")
-    p.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
     add_running_flags(p)
     return p
 
@@ -62,15 +61,13 @@ def run(args):
     """Do the ablation that the parsed `args` ask for; print its table, and where its page is."""
     if args.images == 1:
         raise InputError("--images is 1; give at least 2, a good and a defective one, or leave it out")
-    xp, folder, out = find_backend(args.backend), pathlib.Path(args.run), pathlib.Path(args.out)
+    xp, folder = find_backend(args.backend), pathlib.Path(args.run)
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: holds no run (no config.json); give the folder of a run that has ended")
     settings, detector = read_settings(folder / "config.json"), Detector.load(folder, xp, args.feature_weights)
     own = dataclasses.replace(detector.config, **{name: settings[name] for name in ("data", "skip_bad") if name in settings})
     config = own if args.seed is None else dataclasses.replace(own, seed=args.seed)
     wanted = wanted_rows(config, args.only)
-    if out.is_dir() and {path.name for path in out.iterdir()} - LEFTOVERS:
-        raise InputError(f"{out}: already holds files; give another folder to --out")
     with claimed(args.out, False, "") as out, fast(args.threads):
         images = images_again(own, folder, out / WORK)
         labels = np.array([item.is_anomalous for item in images.items])

@@ -7,16 +7,19 @@ import os
 import signal
 import sys
 
+from mdps_ref.backend import BACKENDS
 from mdps_ref.errors import InputError, ProcessKilled, exit_status
 from mdps_ref.job.interrupt import Interrupted, stopping_at_the_next_step
 from mdps_ref.job.progress import speaking
+from mdps_ref.kernels import fast
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns, as it is imported, of a home that cannot be written
 
 
 def add_running_flags(group):
-    """Add the flags --threads, --quiet and --verbose to a group of a parser."""
+    """Add the flags --backend, --threads, --quiet and --verbose to a group of a parser."""
+    group.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
     group.add_argument("--threads", metavar="N", type=positive, help="threads to compute with (default: one for each core)")
     how_much = group.add_mutually_exclusive_group()
     how_much.add_argument("--quiet", dest="level", action="store_const", const="quiet", help="no progress, only results and errors")
@@ -31,6 +34,20 @@ def add_cluster_flag(group):
         help="share the images among the workers of a Dask cluster: its scheduler, tcp://HOST:8786, or local for a process on each core. "
         "There --threads is for one worker (default: 1)",
     )
+
+
+@contextlib.contextmanager
+def workers(args):
+    """Yield the client of the cluster that --cluster names, or None without one. Inside the block kernels are fast."""
+    if not args.cluster:
+        with fast(args.threads):
+            yield None
+        return
+    from mdps_ref.job.cluster import connected  # Dask is an extra
+
+    threads = args.threads or 1
+    with connected(args.cluster, threads) as client, fast(threads, forks=False):
+        yield client
 
 
 def given_running_flags(args):
@@ -63,7 +80,8 @@ def command_line(command, args, at_once=False):
     Returns
     -------
     int
-        0; 2 after an error; 130 or 143 if SIGINT or SIGTERM stopped it; 0 if the reader of standard output has gone.
+        The command's own, 0 without one; 2 after an error; 130 or 143 if SIGINT or SIGTERM stopped it; 0 if the reader of standard output
+        has gone.
     """
     _make_streams_safe()
     try:

@@ -1,25 +1,23 @@
 """The main job, `python -m mdps_ref.run`: images in; a run folder with maps, scores, metrics and a report out."""
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import shlex
 import sys
 
-from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
+from mdps_ref.backend import find_backend
+from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags, workers
 from mdps_ref.data.synthetic import DEFECTS
 from mdps_ref.errors import InputError, shown
-from mdps_ref.job.categories import ALL, PLAN, one_by_one, results, table_of, write_results
+from mdps_ref.job.categories import ALL, one_by_one, results, table_of, write_results
 from mdps_ref.job.choices import listing
 from mdps_ref.job.config import CHOICES, make_config
 from mdps_ref.job.pipeline import end_run, run_job
 from mdps_ref.job.progress import speaking, stage
 from mdps_ref.job.requested import given_settings, requested_config, requested_plan
-from mdps_ref.job.run_folder import WORK, check_still_there, claimed, remove_results, write_config, write_json
+from mdps_ref.job.run_folder import PLAN, WORK, check_still_there, claimed, write_json
 from mdps_ref.job.settings_file import read_settings
-from mdps_ref.kernels import fast
 from mdps_ref.report.page import write_report
 from mdps_ref.report.shown import Shown
 from mdps_ref.report.verdict import counts
@@ -151,7 +149,6 @@ def parser():
     running.add_argument(
         "--config", metavar="FILE", help="JSON file of settings, such as another run's config.json; merge: --preset < --config < flags"
     )
-    running.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
     running.add_argument("--list", action="store_true", help="list settings with their defaults, networks, extractors and presets, and end")
     add_cluster_flag(running)
     add_running_flags(running)
@@ -175,17 +172,18 @@ def run(args, given):
     """
     xp = find_backend(args.backend)
     config = requested_config(args, given)
-    with _cluster(args) as cluster, claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder:
-        args.going_on = _going_on(args, folder)
-        begun = functools.partial(print, f"run folder: {folder}", flush=True)
-        result = run_in(folder, config, xp, args.resume, begun, cluster)
+    with workers(args) as client, claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder:
+
+        def begun():
+            args.going_on = _going_on(args, folder)
+            print(f"run folder: {folder}", flush=True)
+
+        result = run_in(folder, config, xp, args.resume, begun, _chains(client, args))
     return result, folder
 
 
 def run_in(folder, config, xp, resume, begun=lambda: None, cluster=None):
     """Do a run, with its report, in a folder that is claimed; return the Result. For the arguments see `run_job`."""
-    if resume:
-        go_on_with(folder, config)
     result = run_job(config, folder, xp, tune, resume, begun, cluster)
     check_still_there(folder)
     with stage("report", result.seconds):
@@ -195,35 +193,27 @@ def run_in(folder, config, xp, resume, begun=lambda: None, cluster=None):
     return result
 
 
-def go_on_with(folder, config):
-    """Write the settings of a resumed run. If it is to train further, its results are removed first: they are those of fewer steps."""
-    if read_settings(folder / "config.json").get("train_steps") != config.train_steps:
-        remove_results(folder)
-    write_config(folder, config)
-
-
 def run_category(config, folder, xp):
     """Do the run of one category of several, or go on with it. A run that has ended is left alone, unless `config` has more steps."""
-    stored, report = folder / "config.json", folder / "report.html"
+    stored = folder / "config.json"
     resume = stored.is_file()
     if resume:
-        own = make_config(read_settings(stored))
-        config = dataclasses.replace(own, train_steps=config.train_steps)  # tuning may have changed other settings
-        if config == own and report.is_file() and not (folder / WORK).is_dir():
+        own = make_config(read_settings(stored))  # tuning may have changed settings, and the run may have been trained further by itself
+        config = dataclasses.replace(own, train_steps=max(own.train_steps, config.train_steps))
+        if config == own and (folder / "report.html").is_file() and not (folder / WORK).is_dir():
             return
     with claimed(folder, resume, config.category):
-        report.unlink(missing_ok=True)  # the run has not ended
         run_in(folder, config, xp, resume)
 
 
 def run_all(args, given):
     """Do the run of each category; return 2 if a run failed, and 0 otherwise."""
     plan, reasons = requested_plan(args, given), {}
-    with _runs(args) as run_each, claimed(args.out, args.resume, ALL, PLAN) as folder:
+    with workers(args) as client, claimed(args.out, args.resume, ALL, PLAN) as folder:
         args.going_on = _going_on(args, folder, "--category", ALL)
         write_json(folder / PLAN, {name: dataclasses.asdict(config) for name, config in plan.items()})
         print(f"run folders: {folder}", flush=True)
-        for name, reason in run_each((name, config, folder.absolute() / name) for name, config in plan.items()):
+        for name, reason in _run_each(client, args)((name, config, folder.absolute() / name) for name, config in plan.items()):
             if reason:
                 reasons[name] = reason
                 print(f"mdps_ref: {shown(name)}: {reason}", file=sys.stderr, flush=True)
@@ -240,35 +230,23 @@ def _going_on(args, folder, *more):
     )
 
 
-@contextlib.contextmanager
-def _cluster(args):
-    """Yield what lets a cluster work on batches, see `run_job`; None without one. Inside the block kernels are fast."""
-    if not args.cluster:
-        with fast(args.threads):
-            yield None
-        return
-    from mdps_ref.job.cluster import connected  # Dask is an extra
-    from mdps_ref.job.cluster_chains import chains_on_cluster
+def _chains(client, args):
+    """Return what lets a cluster work on batches, see `run_job`; None without one."""
+    if client is None:
+        return None
+    from mdps_ref.job.cluster_chains import chains_on_cluster  # Dask is an extra
 
-    threads = args.threads or 1
-    with connected(args.cluster, threads) as client, fast(threads, forks=False):
-        yield functools.partial(chains_on_cluster, client, threads=threads, backend=args.backend)
+    return functools.partial(chains_on_cluster, client, threads=args.threads or 1, backend=args.backend)
 
 
-@contextlib.contextmanager
-def _runs(args):
-    """Yield what does many runs: `run_each` of this process, or of the workers of a cluster."""
-    if not args.cluster:
+def _run_each(client, args):
+    """Return what does many runs: `run_each` of this process, or of the workers of a cluster."""
+    if client is None:
         xp = find_backend(args.backend)
-        with fast(args.threads):
-            yield one_by_one(lambda config, folder: run_category(config, folder, xp))
-        return
-    from mdps_ref.job.cluster import connected  # Dask is an extra
-    from mdps_ref.job.cluster_runs import runs_on_cluster
+        return one_by_one(lambda config, folder: run_category(config, folder, xp))
+    from mdps_ref.job.cluster_runs import runs_on_cluster  # Dask is an extra
 
-    threads = args.threads or 1
-    with connected(args.cluster, threads) as client:
-        yield runs_on_cluster(client, run_category, threads, args.backend)
+    return runs_on_cluster(client, run_category, args.threads or 1, args.backend)
 
 
 def summary(result):

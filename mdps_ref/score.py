@@ -1,7 +1,6 @@
 """Score new images with a trained run, `python -m mdps_ref.score DETECTOR IMAGES... --out DIR`: no labels, no training images needed."""
 
 import argparse
-import contextlib
 import itertools
 import pathlib
 import shlex
@@ -9,8 +8,8 @@ import sys
 
 import numpy as np
 
-from mdps_ref.backend import BACKENDS, find_backend
-from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags
+from mdps_ref.backend import find_backend
+from mdps_ref.command import add_cluster_flag, add_running_flags, command_line, given_running_flags, workers
 from mdps_ref.data.files import digest, whole_file
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.listing import list_images
@@ -21,7 +20,6 @@ from mdps_ref.job.image_digests import ImageDigests
 from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import folder_for_scores, read_json, write_json
 from mdps_ref.job.scoring_session import RowFile, RowStream, check_none_left_out, keep_map, one_after_another, score_files
-from mdps_ref.kernels import fast
 from mdps_ref.report.overlay import overlay
 
 
@@ -31,7 +29,8 @@ def main(argv=None):
     Returns
     -------
     int
-        The exit status: 0; 2 after an error, told in one line on standard error; 130 or 143 if SIGINT or SIGTERM stopped it.
+        The exit status: 0; 1 if no image could be scored; 2 after an error, told in one line on standard error; 130 or 143 if SIGINT or
+        SIGTERM stopped it.
     """
     args = parser().parse_args(argv)
     return command_line(score, args)
@@ -61,7 +60,6 @@ def parser():
         "--strict", action="store_true", help="stop before the first image if some files are not read, and at the first broken one"
     )
     p.add_argument("--feature-weights", metavar="FILE", default="", help="the extractor's file of weights (default: where the run had it)")
-    p.add_argument("--backend", choices=BACKENDS, default="auto", help="array module (default: auto, CuPy where it finds a GPU)")
     add_cluster_flag(p)
     add_running_flags(p)
     return p
@@ -74,25 +72,19 @@ def score(args):
     xp = np if args.cluster else find_backend(args.backend)  # each worker finds its own
     detector = Detector.load(args.detector, xp, args.feature_weights)
     images = listed(args)
-    with _engine(args) as score_batches:
+    with workers(args) as client:
         to = _to_stream if args.out == "-" else _to_folder
-        counts = to(args, detector, images, score_batches)
+        counts = to(args, detector, images, _score_batches(client, args))
     return 0 if counts["scored"] else 1
 
 
-@contextlib.contextmanager
-def _engine(args):
-    """Yield what scores batches: this process, or the workers of a cluster."""
-    if not args.cluster:
-        with fast(args.threads):
-            yield one_after_another
-        return
-    from mdps_ref.job.cluster import connected  # Dask is an extra
-    from mdps_ref.job.cluster_scoring import on_cluster
+def _score_batches(client, args):
+    """Return what scores batches: this process, or the workers of a cluster."""
+    if client is None:
+        return one_after_another
+    from mdps_ref.job.cluster_scoring import on_cluster  # Dask is an extra
 
-    threads = args.threads or 1
-    with connected(args.cluster, threads) as client:
-        yield on_cluster(client, threads, args.backend)
+    return on_cluster(client, args.threads or 1, args.backend)
 
 
 def _to_stream(args, detector, images, score_batches):

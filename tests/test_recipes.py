@@ -55,7 +55,7 @@ def test_on_slurm_images_are_scored_and_a_scoring_goes_on(slurm):
     assert (asked.cluster, asked.resume) == ("tcp://here:1", True)
 
 
-@pytest.mark.parametrize("left, resumed", [(None, False), ("lock", False), ("config.json", True), ("categories.json", True)])
+@pytest.mark.parametrize("left, resumed", [(None, False), ("mdps_ref-lock", False), ("config.json", True), ("categories.json", True)])
 def test_on_slurm_a_run_begins_or_goes_on(left, resumed, slurm, tmp_path):
     if left:
         (tmp_path / "out").mkdir()

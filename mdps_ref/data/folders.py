@@ -34,7 +34,8 @@ class Item:
     ----------
     path : pathlib.Path
     name : str
-        Path inside the category's folder, with "/" and without suffix: "test/colour/003". The image's random streams depend on it.
+        Path inside the category's folder, with "/" and without suffix: "test/colour/003".
+        It decides, with the seed, whether the image is held out.
     defect : str
         Name of the image's folder. GOOD for an image without a defect, in both layouts.
     mask_path : pathlib.Path or None

@@ -12,7 +12,6 @@ from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import cell, read_json
 
 ALL = "all"  # the category that means each
-PLAN = "categories.json"  # the settings of each run, as they were asked for
 COLUMNS = ("image_auroc", "pixel_auroc", "aupro", "good_difference", "defect_difference", "contrast")
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 
+from mdps_ref.errors import shown
 from mdps_ref.job.bundled import with_bundled
 from mdps_ref.job.config import AUTO, NETWORK_DEFAULTS, OWN, Config
 from mdps_ref.nn.unet import NETWORKS, init_unet
@@ -40,6 +41,14 @@ def _other_defaults(name):
     sources = NETWORK_DEFAULTS | {"bundled weights": with_bundled({}, Config.category)}
     others = [f"{source}: {values[name]!r}" for source, values in sources.items() if name in values]
     return f"  ({'; '.join(others)})" if others else ""
+
+
+def in_words(changes):
+    """Say what settings are changed to, a dictionary. `tails` are long, so of them only whether there are any."""
+    words = [f"{name} {shown(value, 40)}" for name, value in changes.items() if name != "tails" and value not in ("", None)]
+    if "tails" in changes:
+        words.append("surprisals" if changes["tails"] else "no surprisals")
+    return ", ".join(words) or "as before"
 
 
 def descriptions():

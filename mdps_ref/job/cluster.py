@@ -14,10 +14,12 @@ from typing import Any
 
 from mdps_ref.backend import find_backend, to_device, to_host
 from mdps_ref.errors import InputError, shown
+from mdps_ref.job.detect import extractor_digest
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import say, speaking
 from mdps_ref.kernels import fast
 from mdps_ref.kernels.threads import CORES
+from mdps_ref.scoring.features import file_of_weights
 
 try:
     import dask
@@ -228,6 +230,13 @@ class Session:
                 if self._client.status != "running":
                     raise CancelledError from None
                 _wait_for_a_worker(self._client)
+
+
+def check_extractor(config, expected):
+    """In a worker: raise InputError if its file of the extractor's weights has another SHA-256 than the client's file, `expected`."""
+    if extractor_digest(config) != expected:
+        file = file_of_weights(config.extractor, config.feature_weights)
+        raise InputError(f"{file}: other weights than the client's; install the same file on both")
 
 
 class Again(Exception):

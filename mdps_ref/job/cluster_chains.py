@@ -5,8 +5,8 @@ import functools
 import distributed
 
 from mdps_ref.errors import InputError
-from mdps_ref.job.cluster import Session, Work
-from mdps_ref.job.detect import make_model
+from mdps_ref.job.cluster import Session, Work, check_extractor
+from mdps_ref.job.detect import extractor_digest, make_model
 
 
 def chains_on_cluster(client, work, weights, config, extractor=None, whitening=(), threads=1, backend="auto"):
@@ -29,7 +29,8 @@ def chains_on_cluster(client, work, weights, config, extractor=None, whitening=(
     InputError
         Later, from what is returned: if the workers of a batch are killed again and again.
     """
-    session = Session(client, Work(functools.partial(_model, config, extractor, whitening), weights, threads, backend))
+    digest = None if extractor else extractor_digest(config)
+    session = Session(client, Work(functools.partial(_model, config, digest, extractor, whitening), weights, threads, backend))
 
     def on_cluster(model, batches, config, chain_name):
         for _, task in session.in_order(batches, lambda batch: session.submit(_done, work, config, chain_name, *batch)):
@@ -44,8 +45,10 @@ def chains_on_cluster(client, work, weights, config, extractor=None, whitening=(
     return on_cluster
 
 
-def _model(config, extractor, whitening, weights, xp):
+def _model(config, digest, extractor, whitening, weights, xp):
     """In a worker: the Model."""
+    if extractor is None:
+        check_extractor(config, digest)
     return make_model(weights, config, extractor, whitening)
 
 

@@ -6,10 +6,10 @@ import time
 import distributed
 
 from mdps_ref.errors import InputError
-from mdps_ref.job.categories import PLAN
 from mdps_ref.job.cluster import Session, Work
 from mdps_ref.job.interrupt import also_stopping_if
 from mdps_ref.job.lock import Taken
+from mdps_ref.job.run_folder import PLAN
 
 SECONDS_TO_STOP = 60  # that a task waits for the lock of a run: of an earlier command, which is about to notice that it is not wanted
 KILLED = "the processes that worked on it were killed, one after another; give the workers more memory, and go on with --resume"

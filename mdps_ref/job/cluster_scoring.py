@@ -9,7 +9,8 @@ import distributed
 
 from mdps_ref.data.listing import Listed
 from mdps_ref.errors import InputError, shown
-from mdps_ref.job.cluster import Again, Session, Work
+from mdps_ref.job.cluster import Again, Session, Work, check_extractor
+from mdps_ref.job.detect import extractor_digest
 from mdps_ref.job.progress import say
 from mdps_ref.job.scoring_session import load, score_batch
 
@@ -30,14 +31,16 @@ def on_cluster(client, threads=1, backend="auto"):
     """
 
     def score_batches(detector, batches, with_maps):
-        work = Work(functools.partial(_on_device, dataclasses.replace(detector, weights={})), detector.weights, threads, backend)
+        make = functools.partial(_on_device, dataclasses.replace(detector, weights={}), extractor_digest(detector.config))
+        work = Work(make, detector.weights, threads, backend)
         yield from _Scoring(Session(client, work), client, detector, with_maps).of(batches)
 
     return score_batches
 
 
-def _on_device(detector, weights, xp):
+def _on_device(detector, digest, weights, xp):
     """In a worker: the detector with its weights."""
+    check_extractor(detector.config, digest)
     return dataclasses.replace(detector, weights=weights)
 
 
@@ -132,7 +135,7 @@ class _Scoring:
 
     def _without_killers(self, images):
         """Score a batch whose workers were killed: find the images that do it, by halves, and leave them out."""
-        say(f"processes were killed that scored {shown(images[0].name)} and the {len(images) - 1} images after it; trying them in parts")
+        say(f"processes were killed that scored {_named(images)}; trying them in parts")
         self._session.wait_for_others()  # from here on no other batch can kill a worker
         left_out = {}
         while True:
@@ -144,8 +147,7 @@ class _Scoring:
             except distributed.KilledWorker:
                 if not killers:
                     raise InputError(
-                        f"{shown(images[0].name)} and the {len(images) - 1} images after it kill the processes that score them together, "
-                        "and none does alone; give the workers more memory"
+                        f"{_named(images)} kill the processes that score them together, and none does alone; give the workers more memory"
                     ) from None
 
     def _killers(self, images):
@@ -155,6 +157,12 @@ class _Scoring:
         except distributed.KilledWorker:
             return images if len(images) == 1 else [image for half in _halves(images) for image in self._killers(half)]
         return []
+
+
+def _named(images):
+    """The images of a batch, for a sentence."""
+    more = len(images) - 1
+    return shown(images[0].name) + (f" and the {more} image{'s' * (more > 1)} after it" if more else "")
 
 
 def _halves(images):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mdps_ref.backend import array_module
+from mdps_ref.data.files import digest
 from mdps_ref.errors import InputError
 from mdps_ref.job.chains import one_after_another, run_chains, with_guided
 from mdps_ref.job.images import check_images
@@ -12,7 +13,7 @@ from mdps_ref.job.maps import AnomalyMaps, InMemory
 from mdps_ref.kernels import fast
 from mdps_ref.nn.unet import unet
 from mdps_ref.posterior.mask import mask_threshold, suspected
-from mdps_ref.scoring.features import joined, make_features, unet_features
+from mdps_ref.scoring.features import file_of_weights, joined, make_features, unet_features
 from mdps_ref.scoring.whitening import whitened
 
 
@@ -59,6 +60,11 @@ def make_extractor(config, xp):
     if config.extractor is None:
         return None
     return make_features(config.extractor, config.feature_weights, config.feature_layers, xp, config.feature_size)
+
+
+def extractor_digest(config):
+    """Return the SHA-256 of the extractor's file of weights; None without one."""
+    return digest(file_of_weights(config.extractor, config.feature_weights)) if config.extractor else None
 
 
 def make_model(weights, config, extractor=None, whitening=()):

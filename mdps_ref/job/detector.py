@@ -10,10 +10,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mdps_ref.backend import to_device, to_host
-from mdps_ref.data.files import digest
 from mdps_ref.errors import InputError
 from mdps_ref.job.config import Config, checked
-from mdps_ref.job.detect import calibrate, guided_and_mdps, make_model
+from mdps_ref.job.detect import calibrate, extractor_digest, guided_and_mdps, make_model
 from mdps_ref.job.images import check_images
 from mdps_ref.job.maps import centre, score_range
 from mdps_ref.job.weights import check_fits
@@ -184,7 +183,7 @@ class Detector:
             "detector": {name: getattr(self, name) for name in NUMBERS},
             "config": dataclasses.asdict(config),
             "calibrated_on": calibrated_on,
-            "extractor": _extractor_digest(config),
+            "extractor": extractor_digest(config),
             "versions": {name: importlib.metadata.version(name) for name in ("mdps_ref", "numpy")},
         }
         weights = {"ema": {name: to_host(array) for name, array in self.weights.items()}}
@@ -225,9 +224,11 @@ class Detector:
             raise InputError(f"{path}: {error}") from None
         _check_numbers(path, numbers, config)
         check_fits(path, groups.get("ema", {}), config, about)
+        if feature_weights and not config.extractor:
+            raise InputError(f"{path}: compares no features of an ImageNet network; leave --feature-weights out")
         if feature_weights:
             config = dataclasses.replace(config, feature_weights=str(feature_weights))
-        if _extractor_digest(config) != about.get("extractor"):
+        if extractor_digest(config) != about.get("extractor"):
             file = file_of_weights(config.extractor, config.feature_weights)
             raise InputError(f"{file}: other weights than {path} was calibrated with; give the same ones to --feature-weights")
         weights = {name: to_device(array, xp) for name, array in groups["ema"].items()}
@@ -269,11 +270,6 @@ def detector_file(path):
     if not path.is_file():
         raise InputError(f"{path}: no such detector; give the detector.npz of a run that has ended, or the run's folder")
     return path
-
-
-def _extractor_digest(config):
-    """The SHA-256 of the extractor's file of weights; None without one."""
-    return digest(file_of_weights(config.extractor, config.feature_weights)) if config.extractor else None
 
 
 NUMBERS = ("mask_threshold", "decision_threshold", "white", "judged_side")  # of a detector, in its file

@@ -7,24 +7,37 @@ from mdps_ref.errors import InputError, shown
 from mdps_ref.job.records import Records
 from mdps_ref.job.run_folder import read_json, write_json
 
+WEIGHTS = "weights"  # the key of the file of weights in data.json
 
-def check_data(folder, category):
-    """Compare the category's files with those in the run's data.json; without data.json write it.
+
+def check_data(folder, category, weights=None):
+    """Compare the files that a run uses with those in its data.json; without data.json write it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    category : Category
+    weights : path-like, optional
+        The run's file of trained weights. Without one those in data.json are not looked at.
 
     Raises
     ------
     InputError
         That names the first file that was replaced, added or taken away since the run began.
     """
-    path, found = folder / "data.json", _digests(category)
+    path, found = folder / "data.json", _digests(category) | ({WEIGHTS: digest(weights)} if weights else {})
     if not path.is_file():
         write_json(path, found)
         return
     known = read_json(path)
+    if not weights:
+        known.pop(WEIGHTS, None)
     for name in sorted(known.keys() | found.keys()):
         if known.get(name) != found.get(name):
             change = "was added" if name not in known else "is missing" if name not in found else "was replaced"
-            raise InputError(f"{category.root / name}: {change} since the run in {folder} began; restore the images, or start a new run")
+            file = weights if name == WEIGHTS else category.root / name
+            raise InputError(f"{file}: {change} since the run in {folder} began; restore it, or start a new run")
 
 
 def _digests(category):
@@ -73,7 +86,7 @@ class ImageDigests(Records):
         for image, known in zip(images, self[: len(images)], strict=True):
             if _digest_of_scored(image) != known:
                 raise InputError(
-                    f"{shown(image.path)}: was replaced since it was scored; restore it to go on, or score it into another --out"
+                    f"{shown(image.path)}: was changed since its row was written; restore it to go on, or score into another --out"
                 )
         self.truncate(len(images))
 

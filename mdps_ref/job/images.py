@@ -14,6 +14,7 @@ from mdps_ref.data.pixels import find_white, image_depth, image_size
 from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
 from mdps_ref.job.image_digests import check_data
+from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, say
 from mdps_ref.job.records import Records
 from mdps_ref.job.run_folder import WORK, check_name, write_config
@@ -84,7 +85,7 @@ class RunImages:
         Widths and heights of the image files, in pixels.
     depths : Counter
         The number of image files of each depth, such as "8-bit colour".
-    tests_training : bool
+    test_from_train : bool
         Whether the test images were taken away from the training images, because there were no others.
     """
 
@@ -98,7 +99,7 @@ class RunImages:
     white: int | None
     sizes: set
     depths: collections.Counter
-    tests_training: bool
+    test_from_train: bool
 
     @property
     def test_names(self):
@@ -111,11 +112,19 @@ class RunImages:
         return [item.defect for item in self.items]
 
 
-def read_images(config, folder):
+def read_images(config, folder, weights=None):
     """Read all images of a run, so that a broken one is found before any work is done, and write config.json and data.json.
 
     Without `config.data` the synthetic set is drawn into `folder` first. Its config.json is written before the drawing, so that an
     interrupted drawing can be resumed. A category without test images is tested on some of its training images.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        Of the run.
+    weights : path-like, optional
+        The run's file of trained weights, which data.json tells from others, too.
 
     Returns
     -------
@@ -129,18 +138,19 @@ def read_images(config, folder):
     root = config.data or folder / "synthetic"
     if not config.data:
         check_request(config.category, SYNTHETIC["size"])
-        write_config(folder, config)
+        if not (folder / "config.json").is_file():
+            write_config(folder, config)
         write_category(root, config.category, seed=config.seed, each=_in_processes, **SYNTHETIC)
     findings = Findings(pathlib.Path(root, config.category))
     category = read_category(root, config.category, findings)
     _check_strict(config, category, findings)  # before the images are decoded, which may take minutes
-    check_data(folder, category)
+    (folder / WORK).mkdir(exist_ok=True)  # a data.json beside it is a run's
+    check_data(folder, category, weights)
     images = _decoded(category, config, folder / WORK, findings)
     for line in told(images, config):
         say(line)
     _check_strict(config, category, findings)
-    if config.data:
-        write_config(folder, config)
+    write_config(folder, config)
     return images
 
 
@@ -181,7 +191,7 @@ def told(images, config):
     own = own[0] if len(own) == 1 else f"{len(own)} sizes from {own[0]} to {own[-1]}"
     return [
         f"{counts}, of {own} pixels, resized to {size}; depth: {', '.join(depths)}",
-        *([taken] if images.tests_training else []),
+        *([taken] if images.test_from_train else []),
         *white,
         *images.findings.lines(),
     ]
@@ -236,6 +246,7 @@ def _readable(items, read, label, config, findings):
     """Yield (item, read(item)) with a progress bar. With `skip_bad` an item that cannot be read is left out and counted."""
     with progress(len(items), "image", label) as bar:
         for item in items:
+            stop_if_asked()
             try:
                 yield item, read(item)
             except InputError as error:

@@ -47,6 +47,8 @@ def stopping_at_the_next_step():
 
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
         earlier |= {number: signal.signal(number, ask) for number in SIGNALS}
+        if earlier[signal.SIGINT] == signal.SIG_DFL:  # a killed process would leave its lock
+            earlier[signal.SIGINT] = signal.default_int_handler
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from mdps_ref.job.evaluate import chain_result, evaluate
 from mdps_ref.job.images import read_images, told
 from mdps_ref.job.progress import progress, say, stage
 from mdps_ref.job.result import Mistakes, Result, choose_images
-from mdps_ref.job.run_folder import WORK, check_still_there, read_json, write_config, write_json, write_map, write_scores
+from mdps_ref.job.run_folder import WORK, check_still_there, read_json, remove_results, write_config, write_json, write_map, write_scores
 from mdps_ref.job.train import resume_training, train
 from mdps_ref.job.training_check import check_training, warning
 from mdps_ref.job.weights import load_weights
@@ -63,16 +63,19 @@ def run_job(config, folder, xp, tune, resume=False, begun=lambda: None, cluster=
     Interrupted
         If a signal asked to stop. What was done is kept.
     """
-    loaded = load_weights(weights_file(config), config, xp) if config.weights else None  # before anything is written
+    # Both before anything is written
+    weights_path = weights_file(config) if config.weights else None
+    loaded = load_weights(weights_path, config, xp) if weights_path else None
+    state = _state_so_far(folder, config, xp) if resume and not config.weights else None
     extractor = make_extractor(config, xp)
     if config.weights == BUNDLED:
         say("weights: those that come with the package; --train trains from scratch")
     seconds = {}
     with stage("reading", seconds):
-        images = read_images(config, folder)
+        images = read_images(config, folder, weights_path)
     begun()
     with stage("training", seconds):
-        weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, resume)
+        weights, log = (loaded, np.zeros((0, 2))) if loaded else trained_weights(config, images.train, folder, xp, state)
     model, trials = make_model(weights, config, extractor), []
     if config.tune or config.features == AUTO or (folder / TUNING).exists():
         with stage("tuning", seconds):
@@ -131,10 +134,19 @@ def end_run(folder):
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
-def trained_weights(config, images, folder, xp, resume):
-    """Train from the start, or from the folder's checkpoint; return the moving average of the weights, and the log, (steps, 2)."""
+def _state_so_far(folder, config, xp):
+    """The TrainingState in the folder's checkpoint; None if there is none yet."""
     checkpoint = folder / "checkpoint.npz"
-    state = resume_training(checkpoint, config, xp) if resume and checkpoint.exists() else None
+    return resume_training(checkpoint, config, xp) if checkpoint.exists() else None
+
+
+def trained_weights(config, images, folder, xp, state):
+    """Train from the start, or from a TrainingState; return the moving average of the weights, and the log, (steps, 2).
+
+    If there are steps left, the results in the folder are removed: they are those of fewer steps.
+    """
+    if state is None or state.step < config.train_steps:
+        remove_results(folder)
     state = train(config, images, folder, xp, state)
     return state.ema, np.array(state.log).reshape(-1, 2)
 

@@ -4,9 +4,9 @@ import pathlib
 
 from mdps_ref.errors import InputError
 from mdps_ref.job.bundled import BUNDLED, with_bundled
-from mdps_ref.job.categories import PLAN, category_names
+from mdps_ref.job.categories import category_names
 from mdps_ref.job.config import Config, checked, make_config
-from mdps_ref.job.run_folder import check_run_folder, read_json
+from mdps_ref.job.run_folder import PLAN, check_run_folder, read_json
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.released.presets import DATA_SETS, PRESETS, check_preset, preset_settings
 
@@ -80,6 +80,8 @@ def given_settings(args):
         if value == "":
             raise InputError(f"--{name.replace('_', '-')} is empty; give a value, or leave the flag out")
         given |= {} if value is None else {name: value}
+    if "category" in given:
+        given["category"] = str(given["category"]).rstrip("/\\")  # a shell completes the name of a folder with a slash
     given |= {name: True for name in SWITCHES if getattr(args, name)}
     given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
     if args.train and (given.get("weights") or args.resume):

@@ -17,10 +17,12 @@ from mdps_ref.errors import InputError, reason_of, shown
 from mdps_ref.job.lock import held_lock
 from mdps_ref.scoring.metrics import exceeds
 
-WORK = "work"  # decoded images and what the chains gave so far; removed when the run has ended
-LOCK = "lock"
+# Names that no file of a user has: these are removed.
+WORK = "mdps_ref-work"  # decoded images and what the chains gave so far; removed when the run has ended
+LOCK = "mdps_ref-lock"
+CALL = "call.json"  # in a folder of scores: what was asked for
+PLAN = "categories.json"  # in a folder of runs: the settings of each run, as they were asked for
 LONGEST_NAME = 255  # bytes, on the usual file systems
-LEFTOVERS = {WORK, LOCK, "data.json"}  # of a run that ended before it had read its images
 RESULTS = ("scores.csv", "metrics.json", "detector.npz", "report.html", "maps", "figures")  # what follows from the trained weights
 
 
@@ -68,12 +70,11 @@ def folder_for_scores(out, resume):
     Raises
     ------
     InputError
-        If it holds files and is not to be resumed, or another process works in it.
+        If it holds scores and is not to be resumed, or holds other files, or another process works in it.
     """
     folder = pathlib.Path(out)
     _refuse_a_file(folder)
-    if not resume and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
-        raise InputError(f"{folder}: already holds files; add --resume to go on there, or give another folder to --out")
+    _check_folder_for_scores(folder, resume)
     made = _make_all(folder)
     try:
         with held_lock(folder / LOCK, f"{folder}: another process is scoring into this folder; wait for it, or give another one to --out"):
@@ -82,15 +83,55 @@ def folder_for_scores(out, resume):
         _remove_empty(made)
 
 
+def _check_folder_for_scores(folder, resume):
+    """Raise InputError if the folder holds other files than scores, or scores that are not to go on."""
+    names = _names_in(folder) - {LOCK}
+    if CALL in names and not resume:
+        raise InputError(f"{folder}: holds scores already; add --resume to go on there, or give another folder to --out")
+    if names and CALL not in names:
+        raise InputError(f"{folder}: holds other files than scores; give another folder to --out")
+
+
 def check_run_folder(folder, resume, holds="config.json"):
     """Raise InputError if the folder holds files and is not to be resumed, or is to be resumed and holds no run."""
     _refuse_a_file(folder)
-    if resume and not (folder / holds).is_file():
-        raise InputError(f"{folder}: holds no run to resume (no {holds}); leave --resume out to start one")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    others = {name for name in names - LEFTOVERS if not name.endswith(".part")}
-    if others and not resume:
-        raise InputError(f"{folder}: already holds files; add --resume to go on with that run, or give another folder to --out")
+    names = _names_in(folder)
+    if resume and holds not in names:
+        raise InputError(f"{folder}: {_what_else(names, holds)}")
+    if not resume and _others_in(folder):
+        raise InputError(f"{folder}: already holds files; {_how_to_go_on(names)}give another folder to --out")
+
+
+def _what_else(names, holds):
+    """Say what to do with a folder that holds no run of the kind that is to be resumed."""
+    if PLAN in names:
+        return "holds the runs of all categories; add --category all"
+    if "config.json" in names:
+        return "holds the run of one category; leave --category all out"
+    return f"holds no run to resume (no {holds}); leave --resume out to start one"
+
+
+def _how_to_go_on(names):
+    """Say how to go on with the run that a folder holds; "" if it holds none."""
+    if PLAN in names:
+        return "add --category all --resume to go on with the runs of all categories, or "
+    return "add --resume to go on with that run, or " if "config.json" in names else ""
+
+
+def _names_in(folder):
+    """Return the names in a folder; none if there is no folder."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _others_in(folder):
+    """Return the names in a folder other than those of a run that ended before it had read its images."""
+    names = _names_in(folder)
+    return {name for name in names - _leftovers(names) if not name.endswith(".part")}
+
+
+def _leftovers(names):
+    """What a run that ended before it had read its images leaves; its data.json is beside its other files."""
+    return {WORK, LOCK} | ({"data.json"} if WORK in names else set())
 
 
 def _refuse_a_file(folder):
@@ -101,7 +142,7 @@ def _refuse_a_file(folder):
 def check_still_there(folder):
     """Raise InputError if the folder, which this process has claimed, was removed while it worked. What was written since is removed.
 
-    If its lock alone is gone, its files stay.
+    If its lock alone is gone, the files of a run, which has a config.json, stay.
     """
     if (folder / LOCK).is_file():
         return
@@ -136,6 +177,7 @@ def _remove_empty(folders):
 
 def _new_folder(name):
     """Make runs/<name>, or runs/<name>-2, runs/<name>-3, ... : the first that does not exist. Return it, and the folders made."""
+    _refuse_a_file(pathlib.Path("runs"))
     _make(pathlib.Path("runs"), exist_ok=True)
     number = 1
     while True:
@@ -159,9 +201,10 @@ def _make(folder, **how):
 
 def _remove_leftovers(folder):
     """Remove what a run without config.json left."""
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        (folder / "data.json").unlink(missing_ok=True)
+    if (folder / WORK).is_dir():
+        with contextlib.suppress(OSError):
+            (folder / "data.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
 def remove_results(folder):

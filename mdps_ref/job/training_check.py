@@ -5,12 +5,14 @@ reconstruction. A network that is hardly better has not learnt what good images 
 """
 
 import dataclasses
+import shlex
 
 import numpy as np
 
 from mdps_ref.backend import image_key, random_stream, to_device, to_host
 from mdps_ref.diffusion.forward import level_per_image, q_sample
 from mdps_ref.diffusion.schedule import alpha_bar
+from mdps_ref.job.bundled import BUNDLED
 from mdps_ref.job.chains import chain_settings, draw_samples
 from mdps_ref.job.config import NETWORK_DEFAULTS, Config
 from mdps_ref.kernels import fast
@@ -155,9 +157,10 @@ def warning(check, config, folder):
         pair = f"{check.reconstruction_error:.3g}, against {check.other_image_error:.3g}"
         found.append(f"its reconstructions of good images are no closer to them than other good images are ({pair})")
     steps = max(2 * config.train_steps, NETWORK_DEFAULTS[config.network].get("train_steps", Config.train_steps))
-    remedy = (
-        "take other weights than those in the setting weights, or leave it out to train on these images"
-        if config.weights
-        else f"train further: --resume --out {folder} --train-steps {steps}"
-    )
+    if config.weights == BUNDLED:
+        remedy = "start a new run with --train, which trains on the images"
+    elif config.weights:
+        remedy = "take other weights than those in the setting weights, or leave it out to train on these images"
+    else:
+        remedy = f"train further: python -m mdps_ref.run --resume --out {shlex.quote(str(folder))} --train-steps {steps}"
     return f"the network is trained too little: {' and '.join(found)}; scores and contrast mean little. Remedy: {remedy}"

@@ -187,7 +187,7 @@ the chains and distances that a row needs, also those that it shares with anothe
 network can have much.</p>
 $table
 $left_out
-<h2>Settings of the run</h2>
+<h2>Settings of this ablation</h2>
 $settings
 <h2>Versions</h2>
 $versions""")

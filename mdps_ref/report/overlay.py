@@ -10,14 +10,16 @@ from mdps_ref.data.images import map_at_image_size
 from mdps_ref.data.pixels import decode
 
 HEAT = "inferno"
-TOP = 6  # the upper end of the colour scale, in thresholds of the decision
+TOP = 6  # the upper end of the colour scale, in thresholds
 LONGEST = 2048  # pixels of the longer side
 
 
 def heat_top(detector):
     """Return the map value at the upper end of the colour scale.
 
-    It depends on the detector alone: a score is a mean of map values, so the decision's threshold has the same colour in every image.
+    It depends on the detector alone, so a map value has the same colour in every image. Most image scores are means of map values: the
+    scale then ends at TOP times the decision's threshold. `softmax_top_500` is none, so the scale ends at TOP times the mask's
+    threshold, or, without a mask, at 1.
 
     Parameters
     ----------
@@ -28,7 +30,8 @@ def heat_top(detector):
     float
         Above 0.
     """
-    return TOP * (detector.decision_threshold or detector.mask_threshold or 1 / TOP)
+    of_maps = detector.decision_threshold if detector.config.image_score != "softmax_top_500" else None
+    return TOP * (of_maps or detector.mask_threshold or 1 / TOP)
 
 
 def overlay(path, anomaly, detector):

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from mdps_ref.data.folders import GOOD
-from mdps_ref.errors import shown
+from mdps_ref.job.choices import in_words
 from mdps_ref.job.evaluate import PRO_LIMIT
 from mdps_ref.job.train import TRAINING_ALONE
 from mdps_ref.report.html import X_0, Y, escaped, number
@@ -171,11 +171,6 @@ def settings(config):
     }
 
 
-def _in_words(name, value):
-    """A setting that was tried. `tails` are long, and measured anew for each candidate, so this says only that there are some."""
-    return "surprisals" if name == "tails" else f"{escaped(name)} {escaped(shown(value, 40))}"
-
-
 def tuning_section(result):
     """Write how the settings were chosen without labels: the best candidates of each family. "" where the run was not tuned."""
     if not result.trials:
@@ -198,11 +193,10 @@ def _family_rows(family, trials):
     """The rows of the settings that were there, and of the best of those that were tried, the best one first."""
     for trial in [trials[0], *sorted(trials[1:], key=lambda trial: -trial["quality"])[:MOST_TRIALS]]:
         first = trial is trials[0]
-        words = ", ".join(_in_words(name, value) for name, value in trial["settings"].items() if value not in ("", None))
         gain = "–" if first else f"{trial['gain']:+.4f} ({trial['low']:+.4f} to {trial['high']:+.4f})"
         cells = f"{trial['quality']:.4f}", gain, f"{trial['needed']:+.4f}" if first else ""
         yield (
-            f"<tr><th>{escaped(family) if first else ''}</th><td>{words or 'as before'}</td>"
+            f"<tr><th>{escaped(family) if first else ''}</th><td>{escaped(in_words(trial['settings']))}</td>"
             + "".join(f'<td class="number">{cell}</td>' for cell in cells)
             + "</tr>"
         )

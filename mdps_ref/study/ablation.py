@@ -120,12 +120,12 @@ def ablate(detector, config, images, wanted, chosen):
             configs[name] = dataclasses.replace(config, **entry.change)
         except InputError as error:
             left_out[name] = str(error)
-    bench = _Bench(detector, configs, images, chosen)
+    measured = _Rows(detector, configs, images, chosen)
     rows = {}
     for name in sorted(configs, key=lambda name: name != MDPS):  # MDPS first
         try:
             with stage(name, {}):
-                rows[name] = bench.row(name, wanted[name], configs[name])
+                rows[name] = measured.row(name, wanted[name], configs[name])
         except NotFinite:
             left_out[name] = "its maps are nan"
             if name == MDPS:
@@ -135,7 +135,7 @@ def ablate(detector, config, images, wanted, chosen):
     return Ablation([rows[name] for name in wanted if name in rows], left_out)
 
 
-class _Bench:
+class _Rows:
     """The images, what is in memory of them, and MDPS's statistics, which all rows are compared with."""
 
     def __init__(self, detector, configs, images, chosen):

@@ -33,7 +33,7 @@ class Experiment:
     ----------
     model : Model
         Its features are not used.
-    extractors : dict of str to callable
+    extractors : dict of tuple to callable
         What makes features(images) -> list of arrays, by the keys that `feature_keys` gives for a Config, see `make_extractors`.
     images : array, (N, H, W, 3), in [-1, 1]
         On the host.
@@ -239,7 +239,7 @@ def make_extractors(configs, model, weights):
 
     Returns
     -------
-    dict of str to callable
+    dict of tuple to callable
         A network that several Configs compare is loaded once.
     """
     made = {}

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.data.planted import plant_in_all
-from mdps_ref.errors import shown
+from mdps_ref.job.choices import in_words
 from mdps_ref.job.config import AUTO, OWN, Config
 from mdps_ref.job.progress import say
 from mdps_ref.job.whitening import images_to_fit
@@ -121,8 +121,9 @@ def tune(model, weights, config, images, train_images, **more):
         began = time.perf_counter()
         current, tried = _choose(family, chain_name, candidates(current), current, rungs)
         trials += tried
-        changed, told = _in_words(told, current), current
-        say(f"tuning: {family}: {changed or 'as before'} ({time.perf_counter() - began:.0f} s)")
+        changes = {name: value for name, value in _changes(told, current).items() if name != "tails" or bool(told.tails) != bool(value)}
+        told = current
+        say(f"tuning: {family}: {in_words(changes)} ({time.perf_counter() - began:.0f} s)")
     return _changes(given, current), trials, whitenings.of_config(current)
 
 
@@ -288,11 +289,3 @@ def _changed(config, settings):
 def _changes(old, new):
     """Return the settings of one Config that differ from those of another, as a dictionary."""
     return {f.name: getattr(new, f.name) for f in dataclasses.fields(new) if getattr(new, f.name) != getattr(old, f.name)}
-
-
-def _in_words(old, new):
-    """What a choice changes. Tails are long, so of them only whether there are any now."""
-    words = [f"{name} {shown(value, 40)}" for name, value in _changes(old, new).items() if name != "tails"]
-    if bool(old.tails) != bool(new.tails):
-        words.append("surprisals" if new.tails else "no surprisals")
-    return ", ".join(words)

@@ -58,7 +58,10 @@ class Baseline(NamedTuple):
 
 
 def variants(config):
-    """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here."""
+    """Return {name: Variant} for a run of this Config. The features are its own, the noise predictor's, and those that are found here.
+
+    MDPS without a mask is guidance alone.
+    """
     guided = {"masked": False, "mdps_start": config.guided_start, "mdps_strength": config.guided_strength, "guided_weight": 0.0}
     alike = config.image_size / AUTHORS_SHAPE[0] * config.batch_size**0.5  # theirs count for 256 pixels, over the batch
     released = {
@@ -73,7 +76,7 @@ def variants(config):
     other_scale = {"mask_threshold": None}  # a fixed threshold is one of the run's own maps
     return {
         "reconstruction": Variant(STEPS, "Reconstruction alone", {}, "reconstruction", tails=bool(config.tails)),
-        "guidance": Variant(STEPS, "Guidance alone", guided, "guided"),
+        **({"guidance": Variant(STEPS, "Guidance alone", guided, "guided")} if config.masked else {}),
         "mask": Variant(STEPS, "Mask alone", {"masked": True, "mdps_strength": 0.0, "guided_weight": 0.0}),
         MDPS: Variant(STEPS, "MDPS", {}),
         "moment-matched": Variant(STEPS, "Moment-matched guidance", {"guidance": "moment_matched"}),

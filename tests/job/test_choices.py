@@ -7,7 +7,7 @@ import re
 import pytest
 
 from mdps_ref import run
-from mdps_ref.job.choices import descriptions, listing
+from mdps_ref.job.choices import descriptions, in_words, listing
 from mdps_ref.job.config import CHOICES, NETWORK_DEFAULTS, Config, make_config
 from mdps_ref.scoring.features import file_of_weights
 
@@ -62,3 +62,8 @@ def test_the_list_says_of_each_file_of_weights_what_the_error_says_where_it_is_m
     file, source = re.fullmatch("needs (.*?); (.*)", listed_features()[name]).groups()
     with fails_with(f"{file}: no such file of weights; {source}"):
         file_of_weights(name)
+
+
+def test_changes_in_words():
+    assert in_words({"features": "unet", "feature_layers": "", "feature_size": None}) == "features unet"
+    assert in_words({"tails": "0.1,0.2"}) == "surprisals" and in_words({"tails": ""}) == "no surprisals" and in_words({}) == "as before"

@@ -72,3 +72,5 @@ def test_either_number_warns_with_a_remedy(worse, quick_config):
     assert "--train-steps 2000" in warning(check, dataclasses.replace(config, train_steps=1000), folder)
     loaded = warning(check, dataclasses.replace(config, weights="there.npz"), folder)
     assert "weights" in loaded and "--resume" not in loaded
+    assert "--train," in warning(check, dataclasses.replace(config, weights="bundled"), folder)
+    assert "--out 'my runs'" in warning(check, config, pathlib.Path("my runs"))

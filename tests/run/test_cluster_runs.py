@@ -20,18 +20,19 @@ import strict_device
 from mdps_ref import run
 from mdps_ref.errors import InputError
 from mdps_ref.job.chains import batch_maps
-from mdps_ref.job.detect import detect, make_model
+from mdps_ref.job.detect import detect, extractor_digest, make_model
 from mdps_ref.job.interrupt import Interrupted, also_stopping_if, stop_if_asked
 from mdps_ref.job.maps import Maps
+from mdps_ref.job.run_folder import PLAN, WORK
 from mdps_ref.nn.unet import init_unet
 from mdps_ref.study.experiment import Experiment
 
 cloudpickle = pytest.importorskip("cloudpickle")
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: the extra `cluster`")
-from mdps_ref.job.categories import PLAN  # noqa: E402 (needs Dask)
-from mdps_ref.job.cluster import Session, Work  # noqa: E402
-from mdps_ref.job.cluster_chains import chains_on_cluster  # noqa: E402
+from mdps_ref.job.cluster import Session, Work, check_extractor  # noqa: E402
+from mdps_ref.job.cluster_chains import _model, chains_on_cluster  # noqa: E402
 from mdps_ref.job.cluster_runs import KILLED, runs_on_cluster  # noqa: E402
+from mdps_ref.job.cluster_scoring import _on_device  # noqa: E402
 
 pytestmark = [pytest.mark.kernels_as_they_are, pytest.mark.filterwarnings("ignore")]  # of processes that die; the workers have the table
 SAME_BYTES = ("config.json", "checkpoint.npz", "scores.csv", "metrics.json", "detector.npz", "data.json", "maps/")
@@ -71,7 +72,7 @@ def test_a_command_that_is_killed_in_a_chain_goes_on_to_the_same_bytes(arguments
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mdps_ref.run", *arguments(out, "--cluster", cluster.scheduler_address)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:
-        while not list(out.glob("work/step_*/test/reconstruction-0.npz")) and killed.poll() is None:
+        while not list(out.glob(f"{WORK}/step_*/test/reconstruction-0.npz")) and killed.poll() is None:
             time.sleep(0.01)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL and not (out / "metrics.json").exists()
@@ -358,3 +359,15 @@ def test_runs_stop_if_their_client_goes(cluster, tmp_path):
 def test_a_worker_that_does_not_see_the_folder_says_so(client, tmp_path):
     ended = dict(runs_on_cluster(client, endless())([("one", None, pathlib.Path("/nowhere/one"))]))
     assert "/nowhere" in ended["one"] and "--out" in ended["one"]
+
+
+def test_a_worker_with_another_file_of_the_extractors_weights_is_told(tmp_path, quick_config, fails_with):
+    file = tmp_path / "weights.npz"
+    file.write_bytes(b"the client's")
+    config = quick_config(features="mobilenet_v1", feature_weights=str(file))
+    digest = extractor_digest(config)
+    check_extractor(config, digest)
+    file.write_bytes(b"the worker's")
+    for make in (_model, lambda config, digest, *_: _on_device(types.SimpleNamespace(config=config), digest, {}, np)):
+        with fails_with(str(file), "the same file"):
+            make(config, digest, None, (), {}, np)

@@ -14,7 +14,7 @@ from helpers import cut
 from mdps_ref import run
 from mdps_ref.job import run_folder
 from mdps_ref.job.requested import SETTING_FLAGS
-from mdps_ref.job.run_folder import LOCK, claimed
+from mdps_ref.job.run_folder import LOCK, WORK, claimed
 
 
 def requested(*arguments):
@@ -100,14 +100,14 @@ def test_without_out_each_run_gets_a_new_folder_and_an_empty_one_may_be_run_in(t
 def test_a_folder_belongs_to_one_run_at_a_time_and_a_crash_frees_it(tmp_path, monkeypatch, fails_with):
     monkeypatch.chdir(tmp_path)
     with claimed("mine", False, "") as folder:
-        (folder / "work").mkdir()  # of a run that is still reading its images
+        (folder / WORK).mkdir()  # of a run that is still reading its images
         with fails_with("mine", "another run"), claimed("mine", False, ""):
             pass
-        assert (folder / "work").is_dir()
+        assert (folder / WORK).is_dir()
         with claimed(None, False, "nut") as first, claimed(None, False, "nut") as second:
             assert first != second
         (folder / "config.json").write_text("{}")
-    assert {path.name for path in folder.iterdir()} == {"config.json", "work"}
+    assert {path.name for path in folder.iterdir()} == {"config.json", WORK}
     (folder / LOCK).touch()  # as a crash leaves it
     with claimed("mine", True, ""):
         pass
@@ -140,11 +140,11 @@ def test_a_folder_that_another_run_filled_before_the_lock_was_held_is_refused(tm
 def test_a_run_that_fails_before_it_has_its_settings_leaves_nothing_and_one_that_died_there_can_begin_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="stop"), claimed("a/b", False, "") as folder:
-        (folder / "work").mkdir()
+        (folder / WORK).mkdir()
         (folder / "data.json").write_text("{}")
         raise ValueError("stop")
     assert not pathlib.Path("a").exists()
-    for name in ("work/test", "data.json", "config.json.part", LOCK):
+    for name in (f"{WORK}/test", "data.json", "config.json.part", LOCK):
         path = pathlib.Path("died") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

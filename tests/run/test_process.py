@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from helpers import write_image
 
+from mdps_ref.job.run_folder import LOCK
+
 pytestmark = pytest.mark.kernels_as_they_are  # the other process has the table
 
 
@@ -131,7 +133,7 @@ def test_a_signal_keeps_what_was_done_and_the_command_that_is_printed_goes_on(nu
         run.send_signal(number)
         told = run.stderr.read().decode().splitlines()
     assert run.returncode == status and "Traceback" not in "".join(told)
-    assert not (tmp_path / "out/lock").exists()
+    assert not (tmp_path / "out" / LOCK).exists()
     going_on = shlex.split(told[-1].partition("go on with: ")[2])
     assert subprocess.run(going_on, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600).returncode == 0
     assert results(contents, tmp_path / "out") == results(contents, unbroken)

@@ -527,7 +527,7 @@ def test_a_run_that_is_trained_further_keeps_no_result_of_fewer_steps(call, tmp_
         patch.setattr(pipeline, "train", interrupted)
         assert run.main(more) == 130
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {"config.json", "data.json", "checkpoint.npz", "train.csv", "work"}
+    assert left == {"config.json", "data.json", "checkpoint.npz", "train.csv", run_folder.WORK}
     assert run.main(more) == 0
     assert call("--out", tmp_path / "afresh", "--features", "unet", "--train-steps", 5) == 0
     assert results(tmp_path / "out") == results(tmp_path / "afresh")

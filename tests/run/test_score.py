@@ -135,7 +135,12 @@ WRONG = {
     "no detector": (["nowhere", "PHOTOGRAPHS", "--out", "OUT"], "nowhere", "no such"),
     "a checkpoint": (["DONE/checkpoint.npz", "PHOTOGRAPHS", "--out", "OUT"], "checkpoint.npz", "no detector"),
     "no images": (["DONE", "nowhere", "--out", "OUT"], "nowhere"),
-    "a folder with files": (["DONE", "PHOTOGRAPHS", "--out", "PHOTOGRAPHS"], "already holds files", "--resume"),
+    "a folder with files": (["DONE", "PHOTOGRAPHS", "--out", "PHOTOGRAPHS"], "other files than scores", "another folder"),
+    "weights of no network": (
+        ["DONE", "PHOTOGRAPHS", "--out", "OUT", "--feature-weights", "x.pth"],
+        "no features",
+        "leave --feature-weights",
+    ),
     "overlays on standard output": (["DONE", "PHOTOGRAPHS", "--out", "-", "--overlays"], "--out -", "--overlays"),
     "strict": (["DONE", "PHOTOGRAPHS", "--out", "OUT", "--strict"], "--strict", "notes.txt"),
 }
@@ -268,8 +273,8 @@ def replaced(name):
 
 # What is done to the photographs after they were scored, and what the line must hold.
 CHANGED = {
-    "a photograph replaced": (replaced("rust/000.png"), "rust/000.png", "was replaced", "another --out"),
-    "a photograph repaired that was left out": (replaced("dent/000.png"), "dent/000.png", "was replaced"),
+    "a photograph replaced": (replaced("rust/000.png"), "rust/000.png", "was changed", "another --out"),
+    "a photograph repaired that was left out": (replaced("dent/000.png"), "dent/000.png", "was changed"),
     "one added": (replaced("below/000a.png"), "scores.csv", "below/000a.png was added", "another --out"),
     "one taken away": (lambda photographs: (photographs / "below/001.jpg").unlink(), "scores.csv", "below/001.jpg is missing"),
 }
@@ -294,7 +299,7 @@ def test_a_photograph_that_could_not_be_opened_goes_on_as_left_out_until_it_is_p
     shutil.copy(photographs / "good/000.png", photographs / "gone.png")
     capsys.readouterr()
     assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--resume", "--quiet"]) == 2
-    assert "gone.png: was replaced" in capsys.readouterr().err
+    assert "gone.png: was changed" in capsys.readouterr().err
 
 
 def test_a_row_without_the_digest_of_its_image_is_scored_again(done, photographs, scored, tmp_path, contents):
@@ -356,3 +361,12 @@ def test_into_one_folder_scores_one_process_at_a_time(done, photographs, tmp_pat
         assert score.main([str(done), str(photographs), "--out", str(tmp_path / "out"), "--quiet"]) == 2
         told = capsys.readouterr().err
     assert told.count("\n") == 1 and str(tmp_path / "out") in told and "another process" in told
+
+
+@pytest.mark.parametrize(
+    "image_score, mask_threshold, top", [("top_mean", 0.2, 3.0), ("softmax_top_500", 0.2, 1.2), ("softmax_top_500", None, 1)]
+)
+def test_the_colours_end_at_a_map_value(image_score, mask_threshold, top, quick_config):
+    """The score `softmax_top_500` is no mean of map values, so its threshold says nothing of them."""
+    config = dataclasses.replace(quick_config(image_size=32), image_score=image_score, masked=mask_threshold is not None)
+    assert heat_top(Detector({}, config, mask_threshold, 0.5)) == pytest.approx(top)

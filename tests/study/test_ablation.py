@@ -249,6 +249,10 @@ def test_the_runs_own_network_looks_as_in_the_run_and_another_one_at_enlarged_im
     assert rows["neighbours-resnet18"].change.items() >= own.items()
 
 
+def test_guidance_alone_is_no_other_method_where_there_is_no_mask():
+    assert "guidance" in variants.variants(make_config()) and "guidance" not in variants.variants(make_config(masked=False))
+
+
 def test_every_variant_is_a_config_and_the_released_one_guides_as_strongly():
     config = make_config(mask_threshold=0.3, batch_size=4)
     for name, variant in variants.variants(config).items():
