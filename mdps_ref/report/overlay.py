@@ -14,24 +14,26 @@ TOP = 6  # the upper end of the colour scale, in thresholds
 LONGEST = 2048  # pixels of the longer side
 
 
-def heat_top(detector):
+def heat_top(config, decision_threshold, mask_threshold):
     """Return the map value at the upper end of the colour scale.
 
-    It depends on the detector alone, so a map value has the same colour in every image. Most image scores are means of map values: the
-    scale then ends at TOP times the decision's threshold. `softmax_top_500` is none, so the scale ends at TOP times the mask's
-    threshold, or, without a mask, at 1.
+    It depends on a detector's settings and thresholds alone, so a map value has the same colour in every image. Most image scores are
+    means of map values: the scale then ends at TOP times the decision's threshold. `softmax_top_500` is none, so the scale ends at TOP
+    times the mask's threshold, or, without a mask, at 1.
 
     Parameters
     ----------
-    detector : Detector
+    config : Config
+    decision_threshold : float
+    mask_threshold : float or None
 
     Returns
     -------
     float
         Above 0.
     """
-    of_maps = detector.decision_threshold if detector.config.image_score != "softmax_top_500" else None
-    return TOP * (of_maps or detector.mask_threshold or 1 / TOP)
+    of_maps = decision_threshold if config.image_score != "softmax_top_500" else None
+    return TOP * (of_maps or mask_threshold or 1 / TOP)
 
 
 def overlay(path, anomaly, detector):
@@ -55,7 +57,8 @@ def overlay(path, anomaly, detector):
     planes = [np.asarray(plane().convert("F").resize(size, Image.Resampling.BILINEAR)) for plane in picture.planes]
     image = picture.unit(np.stack(planes, axis=-1)).clip(0, 1) * np.ones(3, np.float32)
     heat = map_at_image_size(anomaly, size, detector.config.fit)
-    return pixels_as_png(blended(image, heat, heat_top(detector)))
+    top = heat_top(detector.config, detector.decision_threshold, detector.mask_threshold)
+    return pixels_as_png(blended(image, heat, top))
 
 
 def blended(image, heat, top):

@@ -12,7 +12,7 @@ from mdps_ref.released.rules import leaks
 from mdps_ref.report import plots
 from mdps_ref.report.cards import heat_limit
 from mdps_ref.report.html import X_0, Y, escaped, number, percent
-from mdps_ref.report.overlay import TOP
+from mdps_ref.report.overlay import heat_top
 from mdps_ref.report.style import DOUBTS
 from mdps_ref.report.tables import BOTH_IMAGES
 
@@ -69,7 +69,7 @@ def mistakes(result):
     told = [f"{wrong} of {len(good)} decisions {'is' if wrong == 1 else 'are'} wrong: {' and '.join(parts)}."]
     if shown < wrong:
         told.append(f"{shown} are shown, chosen by file name as above; <code>scores.csv</code> lists all.")
-    if 0 < TOP * result.threshold < heat_limit(result):  # the scale of the overlays is finer
+    if heat_top(result.config, result.threshold, result.mask_threshold) < heat_limit(result):  # the scale of the overlays is finer
         told.append("A map may be faint on the scale of this page; <code>mdps_ref.score … --overlays</code> draws it on a finer scale.")
     return " ".join(told)
 

@@ -97,7 +97,8 @@ def test_overlays_have_the_size_of_their_image_and_one_colour_scale(done, photog
 
     with Image.open(photographs / "rust/000.png") as image:
         np.testing.assert_allclose(pixels(np.zeros((16, 16), np.float32)), np.asarray(image), atol=1)
-    half, whole, more = (pixels(np.full((16, 16), share * heat_top(detector), np.float32)) for share in (0.5, 1, 7))
+    top = heat_top(detector.config, detector.decision_threshold, detector.mask_threshold)
+    half, whole, more = (pixels(np.full((16, 16), share * top, np.float32)) for share in (0.5, 1, 7))
     assert (whole == more).all() and (half != whole).any()
 
 
@@ -369,4 +370,4 @@ def test_into_one_folder_scores_one_process_at_a_time(done, photographs, tmp_pat
 def test_the_colours_end_at_a_map_value(image_score, mask_threshold, top, quick_config):
     """The score `softmax_top_500` is no mean of map values, so its threshold says nothing of them."""
     config = dataclasses.replace(quick_config(image_size=32), image_score=image_score, masked=mask_threshold is not None)
-    assert heat_top(Detector({}, config, mask_threshold, 0.5)) == pytest.approx(top)
+    assert heat_top(config, 0.5, mask_threshold) == pytest.approx(top)
