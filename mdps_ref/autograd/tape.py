@@ -163,8 +163,7 @@ def pull_back(output, cotangent, inputs, last=False):
     """
     if not isinstance(output, Tensor):
         return [None for _ in inputs]
-    found = getattr(cotangent, "shape", ())
-    if found != output.shape:
+    if (found := getattr(cotangent, "shape", ())) != output.shape:
         raise ValueError(f"the cotangent has shape {found}, the output {output.shape}; they must be the same")
     cotangents = {id(output.node): cotangent}
     wanted = {id(tensor.node) for tensor in inputs}
@@ -203,9 +202,8 @@ def value_and_gradient(loss, weights):
     if not isinstance(y, Tensor) or y.shape != ():
         found = f"of shape {y.shape}" if isinstance(y, Tensor) else f"a {type(y).__name__} that depends on none of the weights"
         raise ValueError(f"the loss must be a scalar Tensor, and is {found}; take ops.sum or ops.mean of it")
-    gradients = pull_back(y, array_module(y.value).ones_like(y.value), list(tensors.values()), last=True)
-    pairs = zip(weights.items(), gradients, strict=True)
-    return y.value, {name: array_module(w).zeros_like(w) if g is None else g for (name, w), g in pairs}
+    gradients = zip(weights.items(), pull_back(y, array_module(y.value).ones_like(y.value), list(tensors.values()), last=True), strict=True)
+    return y.value, {name: array_module(w).zeros_like(w) if g is None else g for (name, w), g in gradients}
 
 
 def _users_first(output):
@@ -244,8 +242,7 @@ def _marks(*values):
 def _check_unchanged(node):
     """Raises: RuntimeError if an array that the node's pullback may read was written to since the forward pass."""
     for reference, checksum in node.marks:
-        array = reference()
-        if array is not None and zlib.crc32(np.ascontiguousarray(array)) != checksum:
+        if (array := reference()) is not None and zlib.crc32(np.ascontiguousarray(array)) != checksum:
             raise RuntimeError(f"an array that {node.made_by} used was written to before the pullback; pull back first, or write to a copy")
 
 
