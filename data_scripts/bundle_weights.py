@@ -11,8 +11,9 @@ import numpy as np
 
 from mdps_ref.errors import exit_status
 from mdps_ref.job.bundled import FOLDER
-from mdps_ref.job.weights import load_average
+from mdps_ref.job.weights import load_average, made_for
 from mdps_ref.weights.checkpoint import save_checkpoint
+from mdps_ref.weights.checks import check_finite
 
 
 def main(argv=None):
@@ -25,11 +26,16 @@ def main(argv=None):
 
 def bundle(args):
     """Write the file, and say where it is."""
-    average, about = load_average(args.run / "checkpoint.npz")
+    checkpoint = args.run / "checkpoint.npz"
+    average, about = load_average(checkpoint)
+    made_for(checkpoint, about)
     config = about["config"]
     path = args.to / f"{config['category']}-{config['image_size']}.npz"
     kept = {name: config[name] for name in ("network", "image_size", "category")}
-    save_checkpoint(path, {"ema": {name: w.astype(np.float16) for name, w in average.items()}}, {"config": kept, "step": about["step"]})
+    with np.errstate(over="ignore"):
+        half = {name: w.astype(np.float16) for name, w in average.items()}
+    check_finite(half)
+    save_checkpoint(path, {"ema": half}, {"config": kept, "step": about["step"]})
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -52,7 +52,7 @@ def main(argv=None):
         else:
             fetch(f"{args.url.rstrip('/')}/{path.name}", path)
             print(f"{path}: fetched and checked")
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"fetch_weights: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -18,7 +18,11 @@ shift 2
 place=$(mktemp -d "$PWD/mdps.XXXXXX")
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$place"' EXIT
 dask scheduler --port 0 --dashboard-address :0 --scheduler-file "$place/scheduler.json" &
+scheduler=$!
 srun dask worker --scheduler-file "$place/scheduler.json" --nthreads 1 --memory-limit 2GiB &
-until [ -s "$place/scheduler.json" ]; do sleep 1; done
+until [ -s "$place/scheduler.json" ]; do
+  kill -0 "$scheduler" || { echo "the Dask scheduler ended; its own lines above say why" >&2; exit 1; }
+  sleep 1
+done
 address=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$place/scheduler.json")
 python -m "mdps_ref.$command" "$@" --out "$out" $resume --cluster "$address"

@@ -12,6 +12,7 @@ import numpy as np
 from mdps_ref.errors import InputError
 from mdps_ref.job.weights import load_average
 from mdps_ref.weights.checkpoint import save_checkpoint
+from mdps_ref.weights.checks import check_finite
 
 
 def main(argv=None):
@@ -24,7 +25,10 @@ def main(argv=None):
     args = p.parse_args(argv)
     try:
         weights, about = load_average(args.checkpoint)
-        save_checkpoint(args.out, {"ema": {name: w.astype(np.float16) for name, w in weights.items()}}, about)
+        with np.errstate(over="ignore"):
+            half = {name: w.astype(np.float16) for name, w in weights.items()}
+        check_finite(half)
+        save_checkpoint(args.out, {"ema": half}, about)
     except InputError as error:
         print(f"tutorial_weights: {error}", file=sys.stderr)
         return 2

@@ -92,6 +92,7 @@ VALUES = {  # in a pickle of torch.save: (the value, what is said about it)
     "a huge number as a key": ({2**61 - 1: 1}, "huge number as a key"),
     "a fraction as a key": ({0.5: 1}, "a float where"),
     "nothing as a key": ({None: 1}, "a NoneType where"),
+    "a name that is no text": (Raw(b"))\x93"), "a tuple where"),
     "an unknown name": (Call("os system", "touch sprung"), "asks for os.system"),
     "an unknown name not called": (Name("builtins eval"), "asks for builtins.eval"),
     "a name with escape codes": (Name("os \x1b[2J\x07" + "b" * 10**5), "os.\\x1b[2J\\x07bb"),

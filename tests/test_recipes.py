@@ -65,6 +65,12 @@ def test_on_slurm_a_run_begins_or_goes_on(left, resumed, slurm, tmp_path):
     assert asked.resume == resumed
 
 
+def test_on_slurm_a_scheduler_that_ends_at_once_ends_the_job(slurm, tmp_path):
+    (tmp_path / "bin/dask").write_text("#!/usr/bin/env bash\nexit 1\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        slurm("score", "out", "detector.npz", "images")
+
+
 def test_on_kubernetes_the_jobs_are_commands_that_there_are(tmp_path):
     """What each container of a job starts, with the shell of this machine and a Python that writes it down."""
     yaml = pytest.importorskip("yaml")

@@ -110,7 +110,7 @@ def chip(rng, look):
 
 
 def missing_print(rng, look):
-    """Most or all of a tile's print is missing."""
+    """The print of a tile is faint or missing."""
     return {"print": _with_entry(look["print"], _one_tile(rng)[-1], rng.uniform(0, 0.35))}
 
 
@@ -136,7 +136,7 @@ def crooked_tile(rng, look):
 
 
 def scratch(rng, look):
-    """A bright scratch runs across the brushing."""
+    """A dark scratch with a lit edge runs across the brushing."""
     place, angle = _on_steel(rng, look, 0.5 * (BORE + ROOT))
     heading = angle + rng.choice([-1, 1]) * rng.uniform(0.8, 1.2)
     start = place - 0.17 * np.array([np.cos(heading), np.sin(heading)])
@@ -156,7 +156,7 @@ def rust(rng, look):
 
 
 def missing_tooth(rng, look):
-    """A tooth has broken off, and a bit of the ring too."""
+    """A tooth has broken off, mostly with a bit of the ring."""
     return {"height": _with_entry(look["height"], rng.integers(TEETH), rng.uniform(-0.45, 0.1))}
 
 

@@ -20,7 +20,7 @@ def entries(folder):
     Parameters
     ----------
     folder : pathlib.Path
-        None is read if it does not exist.
+        It may be missing; both lists are then empty.
 
     Returns
     -------

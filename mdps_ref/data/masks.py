@@ -7,10 +7,12 @@ from PIL import Image
 
 from mdps_ref.data.findings import Findings
 from mdps_ref.data.images import fitted_box
-from mdps_ref.data.pixels import decode
+from mdps_ref.data.pixels import WHITE_16, decode
 from mdps_ref.errors import InputError, shown
 
 MANY_LEVELS = "mask of more than two levels, cut at half height"
+HALF_TRANSPARENT = "mask with half-transparent pixels, cut at half"
+FROM_TRANSPARENCY = "mask of one colour, anomalous where it is opaque, which is more than half"
 EMPTY = "mask without an anomalous pixel"
 FULL = "mask without a normal pixel"
 VANISHING = "mask whose defect vanishes at the working size, kept where it covers most"
@@ -67,7 +69,7 @@ def load_mask(path, size, image_size, shrink=nearest_mask, white=None, fit="stre
     shrink : {nearest_mask, bilinear_mask} or callable
         How to resize the mask.
     white : int, optional
-        The value of white in a 16-bit file that does not tell it itself; 65535 by default.
+        The value of white in the 16-bit images. It is white in a 16-bit mask, too, that has no larger value.
     fit : {"stretch", "letterbox"}
         As in `load_image`. What lies beside the mask in the square is normal.
     findings : Findings, optional
@@ -90,14 +92,14 @@ def load_mask(path, size, image_size, shrink=nearest_mask, white=None, fit="stre
     leaves no pixel at the working size is kept at the pixels of which it covers the largest share.
     """
     path = pathlib.Path(path)
-    picture = decode(path, white)
+    picture = decode(path)
     width, height = picture.size
     if picture.size != tuple(image_size):
         raise InputError(
             f"{shown(path)}: is {width} x {height} pixels, but its image is {image_size[0]} x {image_size[1]}; give one of that size"
         )
     findings = Findings() if findings is None else findings
-    values = _anomalous_values(path, picture, findings)
+    values = _anomalous_values(path, picture, white, findings)
     if values.all():
         findings.add(FULL, path)
     left, top, right, bottom = fitted_box(picture.size, size, fit)
@@ -117,9 +119,11 @@ def _resized(values, size, method):
     return np.asarray(Image.fromarray(values).resize(tuple(np.broadcast_to(size, 2).tolist()), method))
 
 
-def _anomalous_values(path, picture, findings):
+def _anomalous_values(path, picture, white, findings):
     """A mask as (H, W) uint8, above 0 where anomalous."""
     heights, full = _heights(picture)
+    if white and full == WHITE_16 and heights.max() <= white:
+        full = white
     opaque = _opaque(path, picture, findings)
     if opaque is None:
         return _two_level(path, heights, full, findings)
@@ -129,6 +133,8 @@ def _anomalous_values(path, picture, findings):
             raise InputError(f"{shown(path)}: is transparent everywhere, though its colours differ; save it without an alpha channel")
         return np.zeros(heights.shape, np.uint8)
     if seen.min() > 0 or seen.max() == 0:
+        if opaque.mean() > 0.5:
+            findings.add(FROM_TRANSPARENCY, path)
         return opaque.astype(np.uint8) * 255
     return _two_level(path, heights * opaque, full, findings)
 
@@ -151,7 +157,7 @@ def _opaque(path, picture, findings):
     if alpha.min() == 255:
         return None
     if not ((alpha == 0) | (alpha == 255)).all():
-        findings.add(MANY_LEVELS, path)
+        findings.add(HALF_TRANSPARENT, path)
     return alpha >= HALF
 
 

@@ -54,6 +54,8 @@ def opened(path):
                 _check_frames(image, pages)
                 yield image
     except InputError as error:
+        if str(error).startswith(f"{shown(path)}: "):  # of the same file, opened once more inside the block
+            raise
         raise InputError(f"{shown(path)}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{shown(path)}: has more than {MOST_PIXELS} pixels; make it smaller") from error

@@ -103,9 +103,10 @@ def _sixteen_bits(path, image, white):
         high, low, alpha, _ = _upright(image).split()
         planes = (lambda: depth.joined_bytes(high, low),)
     else:
+        high = _upright(image)
         with opened(path) as again:
             depth.keep_low_bytes(again)
-            high, low = _upright(image), _upright(again)
+            low = _upright(again)
         planes = tuple(lambda name=name: depth.joined_bytes(high.getchannel(name), low.getchannel(name)) for name in "RGB")
         alpha = high.getchannel("A") if high.mode == "RGBA" else None
     for plane in planes if white < WHITE_16 else ():

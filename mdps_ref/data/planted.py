@@ -16,7 +16,7 @@ from mdps_ref.data.drawing import blot, grain, ramp, stroke
 VISIBLE = 0.08  # of a change in [-1, 1]: ten of 256 grey levels
 RADII = 0.03, 0.3  # of a defect, as a share of the image's side: from a pit to a stain
 STRENGTHS = 0.15, 0.8  # faint ones, too: the opacity of what takes the good pixels' place
-GREY = 0.02  # largest difference of the channels in a grey image, on average
+GREY = 0.02  # mean distance of the channels from their mean, below which an image counts as grey
 TRIES = 20
 
 
@@ -54,7 +54,7 @@ def blob(image, other, rng, radius):
 
 
 def other_colour(image, other, rng, radius):
-    """A spot has another colour; in a grey image, another contrast."""
+    """A spot has another colour; in a grey image, another contrast around mid-grey."""
     spot = _spot(image, rng, radius)
     if abs(image - image.mean(axis=-1, keepdims=True)).mean() < GREY:
         return spot, np.clip(rng.choice([0.4, 1.8]) * image, -1, 1)
@@ -121,7 +121,7 @@ def plant_in_all(images, seed, times=1):
         rng = random_stream(seed, "planted", kind, i)
         try:
             planted.append(plant(images[of], images[(of + 1) % count], kind, rng))
-        except ValueError:  # a piece of an equal image
+        except ValueError:  # nothing to see: a piece of an equal image, or a flat grey one
             kind = "blob"
             planted.append(plant(images[of], images[of], kind, rng))
         kinds.append(kind)

@@ -13,10 +13,10 @@ import struct
 from mdps_ref.errors import InputError
 
 MOST_TAGS, MOST_PAGES, MOST_STRIPS = 4096, 1000, 65536
+MOST_TAGS_TOGETHER = 65536  # of all directories: each is looked at in Python
 MOST_TAG_BYTES = 64 * 2**20
 MOST_TILE_PIXELS = 2**24
 COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 50000)  # all but LZMA and those of single makers
-GREY = (0, 1)  # photometric interpretations: zero is white, zero is black
 SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, LARGEST, PLANES, SAMPLE_FORMAT = 254, 258, 259, 262, 277, 281, 284, 339
 STRIPS, TILE_WIDTH, TILE_LENGTH, TILES = 273, 322, 323, 324
 SUBDIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
@@ -89,7 +89,7 @@ def survey(handle):
         If a directory does not lie in the file.
     """
     reader = _Reader(handle)
-    first, place, seen, pages = None, reader.first, set(), 0
+    first, place, seen, pages, looked_at = None, reader.first, set(), 0, 0
     while place and place not in seen and len(seen) < MOST_PAGES:
         seen.add(place)
         try:
@@ -99,6 +99,9 @@ def survey(handle):
                 raise
             break
         _check(tags, total)
+        looked_at += len(tags)
+        if looked_at > MOST_TAGS_TOGETHER:
+            raise InputError(f"has more than {MOST_TAGS_TOGETHER} TIFF tags; save the flat picture without its layers or notes")
         values = {tag: value for tag, (_, _, value) in tags.items() if value is not None}
         if first is None:
             first = values

@@ -19,9 +19,9 @@ def fold(kernel, gamma, beta, mean, variance, epsilon):
     kernel (..., C), bias (C), float32
     """
     kernel, gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in (kernel, gamma, beta, mean, variance))
-    with np.errstate(divide="ignore", invalid="ignore"):  # `make_features` refuses what is not finite
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # `make_features` refuses what is not finite
         scale = gamma / np.sqrt(variance + epsilon)
-    return np.ascontiguousarray(kernel * scale, np.float32), (beta - mean * scale).astype(np.float32)
+        return np.ascontiguousarray(kernel * scale, np.float32), (beta - mean * scale).astype(np.float32)
 
 
 def size_of(arrays, name, axis):

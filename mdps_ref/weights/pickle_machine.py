@@ -120,7 +120,7 @@ class PickleMachine:
 
     def look_up(self, module, name):
         """Return what an allowed name stands for."""
-        full = f"{module}.{name}"
+        full = f"{_expect(str, module)}.{_expect(str, name)}"
         if full not in self.allowed:
             raise InputError(f"asks for {shown(full)}, which no state dict needs, so it was not run; torch.save model.state_dict() alone")
         return self.allowed[full]

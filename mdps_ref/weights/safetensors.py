@@ -43,7 +43,7 @@ def read_safetensors(handle):
     Raises
     ------
     InputError
-        If NumPy has no such dtype. The message does not name the file.
+        If a tensor's dtype is not in DTYPES. The message does not name the file.
     Exception
         Of any type, if the file is damaged.
     """

@@ -12,6 +12,7 @@ from mdps_ref.weights.checks import listed
 from mdps_ref.weights.stored_tensor import Storage, StoredTensor, check_counts, check_total, check_view, to_array
 
 MOST_PICKLED = 2**22  # bytes of pickles in a file, enough for 25,000 tensors
+MOST_STATE_DICTS = 1000  # in a file
 FIRST_CHOICES = ("ema", "model", "state_dict")  # words in the names of state dicts of which a file holds several
 STORAGES = {
     "DoubleStorage": "float64",
@@ -108,7 +109,7 @@ def choose_state_dict(tree):
     if not isinstance(tree, dict):
         kind = "tensor" if isinstance(tree, StoredTensor) else type(tree).__name__
         raise InputError(f"holds a {kind}, not a dictionary of tensors; save model.state_dict() and give that")
-    inside = dict(_state_dicts(tree))
+    inside = _state_dicts(tree)
     chosen = _first_choice(inside) if inside else tree
     tensors = {name: value for name, value in chosen.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
     if not tensors:
@@ -117,12 +118,27 @@ def choose_state_dict(tree):
 
 
 def _state_dicts(tree):
-    """(name, dictionary) of each state dict in a dictionary, and in the dictionaries in that."""
+    """{name: dictionary} of the state dicts in a dictionary, and in the dictionaries in that.
+
+    A pickle may name one dictionary many times, so each is looked through once.
+    """
+    found, inside, known = {}, {}, {}
+
+    def is_state_dict(value):
+        if id(value) not in known:
+            known[id(value)] = _is_state_dict(value)
+        return known[id(value)]
+
     for name, value in tree.items():
-        if _is_state_dict(value):
-            yield str(name), value
+        if is_state_dict(value):
+            found[str(name)] = value
         elif isinstance(value, dict):
-            yield from ((f"{name}.{inner}", state) for inner, state in value.items() if _is_state_dict(state))
+            if id(value) not in inside:
+                inside[id(value)] = [(inner, state) for inner, state in value.items() if is_state_dict(state)]
+            found |= {f"{name}.{inner}": state for inner, state in inside[id(value)]}
+        if len(found) > MOST_STATE_DICTS:
+            raise InputError(f"holds more than {MOST_STATE_DICTS} state dicts; torch.save the one that you want alone, and give that file")
+    return found
 
 
 def _first_choice(inside):

@@ -51,7 +51,7 @@ KINDS = {  # pixels, and what is noted
     ),
     "white on opaque black": (coloured([255] * 3, alpha=255), []),
     "white on black, with a transparent white rim": (np.concatenate([coloured([255] * 3, alpha=255)[:34], np.tile(RIM, (6, 40, 1))]), []),
-    "a soft brush": (coloured([255] * 3, below=[255] * 3, alpha=np.maximum(SQUARE, np.roll(SQUARE, 3, 0) // 3)), [masks.MANY_LEVELS]),
+    "a soft brush": (coloured([255] * 3, below=[255] * 3, alpha=np.maximum(SQUARE, np.roll(SQUARE, 3, 0) // 3)), [masks.HALF_TRANSPARENT]),
     "a grey edge": (np.maximum(SQUARE, np.roll(SQUARE, 3, 0) // 3), [masks.MANY_LEVELS]),
     "noise of JPEG": (np.where(SQUARE, 250, 3).astype(np.uint8) - noise(40, 40) % 4, [masks.MANY_LEVELS]),
     "noise, 16 bits": (np.where(SQUARE, 50000, 300).astype(np.uint16) - noise(40, 40), [masks.MANY_LEVELS]),
@@ -179,3 +179,23 @@ def test_a_mask_has_the_size_of_its_image(tmp_path, fails_with):
     assert masks.load_mask(path, 8, (10, 20)).shape == (8, 8)
     with fails_with(path, "10 x 20", "20 x 10"):
         masks.load_mask(path, 8, (20, 10))
+
+
+@pytest.mark.parametrize("white", [None, 4095])
+@pytest.mark.parametrize("largest", [65535, 4095, 255])
+def test_a_16_bit_mask_of_photographs_of_fewer_bits(white, largest, tmp_path):
+    """The photographs' white says nothing of a mask that has larger values; else half of it is where soft edges are cut."""
+    soft_edge = np.maximum(SQUARE, np.roll(SQUARE, 3, 0) // 3)
+    for pixels, noted in ((SQUARE // 255 * np.uint16(largest), []), (soft_edge // 85 * np.uint16(largest // 3), [masks.MANY_LEVELS])):
+        if noted and largest != (white or 65535):
+            continue
+        findings, path = Findings(), write_image(tmp_path / "mask.png", pixels.astype(np.uint16))
+        np.testing.assert_array_equal(masks.load_mask(path, 40, (40, 40), masks.nearest_mask, white, findings=findings), SQUARE > 0)
+        assert list(findings.as_dict()) == noted
+
+
+def test_a_mask_that_is_opaque_nearly_everywhere_is_noted(tmp_path):
+    """A turned mask without a defect has transparent corners, and its opaque pixels are all black."""
+    path, findings = write_image(tmp_path / "turned.png", coloured([0] * 3, alpha=255 - SQUARE)), Findings()
+    np.testing.assert_array_equal(masks.load_mask(path, 40, (40, 40), findings=findings), SQUARE == 0)
+    assert list(findings.as_dict()) == [masks.FROM_TRANSPARENCY]

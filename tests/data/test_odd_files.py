@@ -413,3 +413,25 @@ def test_any_damaged_file_is_an_image_or_one_line(request, tmp_path, content):
                 assert loaded.shape[:2] == (8, 8) and (loaded.dtype == bool or -1 <= loaded.min() <= loaded.max() <= 1)
 
     check()
+
+
+def test_a_tiff_of_many_full_directories_is_refused_early(tmp_path, fails_with):
+    """Each directory is allowed, and so is their number."""
+    count, content = 4096, b"II*\0" + struct.pack("<I", 8)
+    entries = b"".join(struct.pack("<HHI4x", 1000 + tag, 1, 1) for tag in range(count))
+    for _ in range(17):
+        content += struct.pack("<H", count) + entries + struct.pack("<I", len(content) + 2 + len(entries) + 4)
+    (tmp_path / "many.tif").write_bytes(content)
+    with fails_with("many.tif", "TIFF tags"):
+        images.load_image(tmp_path / "many.tif", SIDE)
+
+
+def test_a_damaged_file_of_16_bit_colour_is_named_once(tmp_path):
+    path = tmp_path / "cut.png"
+    rows = b"".join(b"\0" + bytes(6 * 64) for _ in range(64))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)[:20]), (b"IEND", b""))
+    framed = (struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)) for kind, content in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    with pytest.raises(InputError) as refused:
+        images.load_image(path, SIDE)
+    assert str(refused.value).count("cut.png") == 1

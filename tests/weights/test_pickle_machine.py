@@ -87,7 +87,7 @@ DAMAGED = {
     "a call with too much": (b"cm\nf\n(K\1K\2tR.", "arguments"),
     "a name over half a line": (b"cm\nf", "ends too early"),
     "half a name": (b"cm\nhal", "ends too early"),
-    "a name that is no text": (b"K\1K\2\x93.", "asks for 1.2"),
+    "a name that is no text": (b"K\1K\2\x93.", "a int where"),
     "a tuple as a key": (b"})Ns.", "a tuple where"),
     "a list as a key": (b"}]Ns.", "a list where"),
     "a key without a value": (b"}(K\1u.", "zip"),

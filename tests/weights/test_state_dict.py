@@ -16,7 +16,7 @@ from weight_files import TWELVE, WHOLE, Call, Name, Outside, Raw, floats, pickle
 from mdps_ref.errors import InputError
 from mdps_ref.weights.checkpoint import load_checkpoint
 from mdps_ref.weights.state_dict import read_state_dict, write_state_dict
-from mdps_ref.weights.torch_pickle import STORAGES
+from mdps_ref.weights.torch_pickle import STORAGES, choose_state_dict
 
 rng = np.random.default_rng(0)
 PARITY = pathlib.Path(__file__).parents[3] / "shared" / "parity"
@@ -272,3 +272,21 @@ def test_a_dtype_that_pytorch_has_not_leaves_the_old_file(tmp_path):
         write_state_dict(tmp_path / "w.pth", {"w": TWELVE, "z": np.zeros(2, np.complex64)})
     assert (tmp_path / "w.pth").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["w.pth"]
+
+
+@pytest.mark.parametrize("inside", [{"w": WHOLE}, {"w": 1}], ids=["state dicts", "none"])
+def test_one_dictionary_of_many_names_is_looked_through_once(inside):
+    """A pickle of a few kilobytes may name one dictionary a thousand times, and that one another a thousand times."""
+    looked = 0
+
+    class Counted(dict):
+        def items(self):
+            nonlocal looked
+            looked += 1
+            return super().items()
+
+    innermost = Counted(inside)
+    tree = dict.fromkeys(map(str, range(1500)), dict.fromkeys(map(str, range(1500)), innermost))
+    with pytest.raises(InputError, match="more than 1000 state dicts|no named tensors"):
+        choose_state_dict(tree)
+    assert looked <= 1
