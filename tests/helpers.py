@@ -72,3 +72,9 @@ class Trap:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+def by_repeating(metric, labels, scores):
+    """A statistic of `metric(labels, scores)`, which is computed afresh for each resample: the slow twin of a `Tally`."""
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    return lambda counts: np.array([metric(np.repeat(labels, row, axis=0), np.repeat(scores, row, axis=0)) for row in counts])

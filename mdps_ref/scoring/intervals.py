@@ -188,24 +188,6 @@ def false_alarm_rate(flagged, held_out, level=0.95):
     return Interval((flagged + 1) / (held_out + 1), *map(float, ends))
 
 
-def by_repeating(metric, labels, scores):
-    """Make a statistic of any metric, which is computed afresh for each resample. `Tally` is faster where it has the metric.
-
-    Parameters
-    ----------
-    metric : callable
-        metric(labels, scores) -> float.
-    labels, scores : array, (N, ...)
-        One entry, or one mask and one map, an image.
-
-    Returns
-    -------
-    callable
-    """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    return lambda counts: np.array([metric(np.repeat(labels, row, axis=0), np.repeat(scores, row, axis=0)) for row in counts])
-
-
 def tally(labels, scores, bins=4096):
     """Count the entries of each image by score, once for all resamples.
 

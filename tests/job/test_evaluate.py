@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from helpers import chain_result_of
+from helpers import by_repeating, chain_result_of
 
 from mdps_ref.job.evaluate import evaluate, metrics_of
 from mdps_ref.job.maps import Maps
-from mdps_ref.scoring.intervals import by_repeating, interval, resampled
+from mdps_ref.scoring.intervals import interval, resampled
 from mdps_ref.scoring.metrics import aupro, auroc, average_precision
 
 CHAINS = ("mdps", "guided", "reconstruction")

@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from helpers import by_repeating
 from scipy.stats import binomtest, norm
 
-from mdps_ref.scoring.intervals import by_repeating, false_alarm_rate, interval, paired_difference, resampled, share_interval, tally
+from mdps_ref.scoring.intervals import false_alarm_rate, interval, paired_difference, resampled, share_interval, tally
 from mdps_ref.scoring.metrics import aupro, auroc, average_precision
 
 IMAGES, RESAMPLES = 12, 25
