@@ -135,22 +135,23 @@ def read_images(config, folder, weights=None):
     InputError
         If the category cannot be drawn or read, or has too few images, or if its files are not those that the run in `folder` used.
     """
-    root = config.data or folder / "synthetic"
+    root, resumed = config.data or folder / "synthetic", (folder / "config.json").is_file()
     if not config.data:
         check_request(config.category, SYNTHETIC["size"])
-        if not (folder / "config.json").is_file():
+        if not resumed:
             write_config(folder, config)
         write_category(root, config.category, seed=config.seed, each=_in_processes, **SYNTHETIC)
     findings = Findings(pathlib.Path(root, config.category))
     category = read_category(root, config.category, findings)
     _check_strict(config, category, findings)  # before the images are decoded, which may take minutes
-    (folder / WORK).mkdir(exist_ok=True)  # a data.json beside it is a run's
+    (folder / WORK).mkdir(parents=True, exist_ok=True)  # a data.json beside it is a run's
     check_data(folder, category, weights)
     images = _decoded(category, config, folder / WORK, findings)
     for line in told(images, config):
         say(line)
     _check_strict(config, category, findings)
-    write_config(folder, config)
+    if config.data or resumed:
+        write_config(folder, config)
     return images
 
 

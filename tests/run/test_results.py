@@ -292,11 +292,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_run_does_not_go_on_with_other_images(change, done, place, tmp_path, capsys):
-    shutil.copytree(done, tmp_path / "out")
+def test_a_run_does_not_go_on_with_other_images(change, call, place, tmp_path, no_report, capsys):
     shutil.copytree(place / "data", tmp_path / "data")
-    config_path = tmp_path / "out/config.json"
-    config_path.write_text(json.dumps(json.loads(config_path.read_text()) | {"data": str(tmp_path / "data")}))
+    assert call("--data", tmp_path / "data", "--out", tmp_path / "out") == 0
     CHANGES[change](tmp_path / "data/part")
     assert run.main(["--out", str(tmp_path / "out"), "--resume"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
@@ -335,7 +333,7 @@ def test_the_weights_of_a_run_give_its_scores_and_a_report_without_training(done
     assert call("--out", tmp_path / "loaded", "--weights", done / "checkpoint.npz") == 0
     loaded, trained = results(tmp_path / "loaded"), results(done)
     assert trained.keys() - loaded.keys() == {"checkpoint.npz", "train.csv"}
-    assert [name for name, content in loaded.items() if trained[name] != content] == ["config.json"]
+    assert [name for name, content in loaded.items() if trained[name] != content] == ["config.json", "data.json"]
     untrained, after_training = ((folder / "report.html").read_text() for folder in (tmp_path / "loaded", done))
     assert "good images for training (not done" in untrained and "good images to train on" in after_training
     missing = {path.name for path in (done / "figures").iterdir()} - {path.name for path in (tmp_path / "loaded" / "figures").iterdir()}
