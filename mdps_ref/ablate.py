@@ -135,7 +135,7 @@ def summary(rows):
         for metric in compared:
             value, low, high = row.metrics[metric]
             sign = {"▲": "+", "▼": "-", "": " "}[mark(row.differences[metric])]
-            cells += f"{f'{sign}{value:.3f} [{low:.3f}, {high:.3f}]' if value == value else ' -':24}"
+            cells += f"{f'{value:.3f} [{low:.3f}, {high:.3f}] {sign}' if value == value else '-':24}"
         lines.append(f"{row.title:{width}}{cells}{row.seconds:7.2g}")
     lines.append("+ higher, - lower than MDPS beyond chance (paired 95 % interval)")
     return "\n".join(lines)

@@ -69,6 +69,8 @@ def score(args):
     """Score what the parsed `args` ask for; return 1 if no image could be scored."""
     if args.out == "-" and (args.overlays or args.resume):
         raise InputError("--out - writes rows alone; give a folder to --out for --overlays or --resume")
+    if "" in (args.detector, args.out, *args.images):
+        raise InputError("a path is empty; give a detector, --out FOLDER, and images or folders of images")
     xp = np if args.cluster else find_backend(args.backend)  # each worker finds its own
     detector = Detector.load(args.detector, xp, args.feature_weights)
     images = listed(args)

@@ -9,7 +9,8 @@ from mdps_ref.data.findings import Findings
 from mdps_ref.data.layout import SUFFIXES, entries, is_category, is_image_name
 from mdps_ref.errors import InputError, reason_of, shown
 
-TABLES = ("scores.csv", "scores.jsonl")  # they mark a folder of results, whose maps and overlays are no photographs
+TABLES = ("scores.csv", "scores.jsonl")  # beside the other names they mark a folder of results, whose maps are no photographs
+BESIDE_TABLES = ("call.json", "metrics.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _below(top, findings):
             continue
         seen.add((about.st_dev, about.st_ino))
         folders, files = entries(folder)
-        if folder != top and any(path.name in TABLES for path in files):
+        if folder != top and _holds_results({path.name for path in files}):
             findings.add("folder of scores and their maps, not read", folder)
             continue
         if is_category(folder):
@@ -106,6 +107,11 @@ def _below(top, findings):
                 yield Listed(path, path.relative_to(top).as_posix())
             else:
                 findings.add("file of a suffix that is not read", path)
+
+
+def _holds_results(names):
+    """Whether a folder of these files is one of a run, or of scores."""
+    return not names.isdisjoint(TABLES) and not names.isdisjoint(BESIDE_TABLES)
 
 
 def _check_ordinary(path, broken_links=False):

@@ -214,10 +214,10 @@ class Detector:
             missing, or is not the one that the thresholds were set with.
         """
         path = detector_file(path)
-        groups, about = load_checkpoint(path)
+        groups, about = load_checkpoint(path, WANTED)
         settings, numbers = about.get("config"), about.get("detector")
         if not (isinstance(settings, dict) and isinstance(numbers, dict) and numbers.keys() == set(NUMBERS)):
-            raise InputError(f"{path}: is no detector; give the detector.npz of a run that has ended, or the run's folder")
+            raise InputError(f"{path}: is no detector; give the {WANTED}")
         try:
             config = Config(**checked(settings))
         except InputError as error:
@@ -272,6 +272,7 @@ def detector_file(path):
     return path
 
 
+WANTED = "detector.npz of a run that has ended, or the run's folder, before the images"
 NUMBERS = ("mask_threshold", "decision_threshold", "white", "judged_side")  # of a detector, in its file
 
 

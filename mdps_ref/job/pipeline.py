@@ -10,6 +10,7 @@ import numpy as np
 
 from mdps_ref.data.images import centre_crop
 from mdps_ref.data.pixels import image_size
+from mdps_ref.errors import InputError
 from mdps_ref.job.bundled import BUNDLED, weights_file
 from mdps_ref.job.chain_records import ChainRecords
 from mdps_ref.job.chains import batch_maps, draw_samples, one_after_another
@@ -137,7 +138,11 @@ def end_run(folder):
 def _state_so_far(folder, config, xp):
     """The TrainingState in the folder's checkpoint; None if there is none yet."""
     checkpoint = folder / "checkpoint.npz"
-    return resume_training(checkpoint, config, xp) if checkpoint.exists() else None
+    if checkpoint.exists():
+        return resume_training(checkpoint, config, xp)
+    if (folder / "detector.npz").exists():
+        raise InputError(f"{checkpoint}: is gone, so this run cannot go on; its results are whole; put it back, or start a new run")
+    return None
 
 
 def trained_weights(config, images, folder, xp, state):

@@ -6,6 +6,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.bundled import BUNDLED, with_bundled
 from mdps_ref.job.categories import category_names
 from mdps_ref.job.config import Config, checked, make_config
+from mdps_ref.job.progress import say
 from mdps_ref.job.run_folder import PLAN, check_run_folder, read_json
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.released.presets import DATA_SETS, PRESETS, check_preset, preset_settings
@@ -75,6 +76,8 @@ def given_settings(args):
         If one cannot be used.
     """
     given = read_settings(args.config) if args.config else {}
+    if given.get("tails"):
+        say(f"tails: those in {args.config}, which were measured with another run's network; without them the run compares as --list says")
     for name in SETTING_FLAGS:
         value = getattr(args, name)
         if value == "":
@@ -112,13 +115,15 @@ def _resumed_folder(args, holds="config.json"):
 
 
 def _resumed_config(given, folder, stored, preset):
-    """The Config of a run that goes on: its stored settings, which `given` may not change."""
+    """The Config of a run that goes on: its stored settings. `given` may change the place of the images, and set broken ones aside."""
     if preset:
         given = preset_settings(preset, stored.get("rules", "paper"), stored.get("rules_except", "")) | given
     more_steps = {"train_steps": given["train_steps"]} if given.get("train_steps", 0) > stored.get("train_steps", 0) else {}
+    # data.json tells whether the images in another place are the same
+    changed = more_steps | {name: given[name] for name in ("data", "skip_bad") if given.get(name) and stored.get("data")}
     if more_steps and stored.get("weights"):
         raise InputError(f"{folder}: this run trains nothing, since it took trained weights; leave --train-steps out")
     for name, value in given.items():
-        if name in stored and stored[name] != value and name not in more_steps:
+        if name in stored and stored[name] != value and name not in changed:
             raise InputError(f"{folder}: this run has {name} {stored[name]!r}, not {value!r}; leave it out, or start another run")
-    return make_config(given | stored | more_steps)
+    return make_config(given | stored | changed)

@@ -74,10 +74,12 @@ def folder_for_scores(out, resume):
     """
     folder = pathlib.Path(out)
     _refuse_a_file(folder)
-    _check_folder_for_scores(folder, resume)
+    if LOCK not in _names_in(folder):  # with one, the process that holds it is to be told of first
+        _check_folder_for_scores(folder, resume)
     made = _make_all(folder)
     try:
         with held_lock(folder / LOCK, f"{folder}: another process is scoring into this folder; wait for it, or give another one to --out"):
+            _check_folder_for_scores(folder, resume)
             yield
     finally:
         _remove_empty(made)

@@ -124,10 +124,12 @@ class RowFile:
         content = self.path.read_bytes() if self.path.is_file() else b""
         lines = content.decode(errors="replace").split("\n")[:-1]  # a kill may have torn the last line
         head = [] if self._as_json else [HEAD.rstrip("\n")]
-        lines = lines[len(head) :][:most]
+        lines = lines[len(head) :]
+        given = [name if self._as_json else Row(name).label for name in names]
+        self._check_images([self._parsed(line).path for line in lines], given)  # of all rows, also those that are written again
+        lines = lines[:most]
         done = len(lines) if len(lines) == len(names) else len(lines) // batch * batch
         rows = [self._parsed(line) for line in lines[:done]]
-        self._check_images([row.path for row in rows], [name if self._as_json else Row(name).label for name in names])
         kept = "".join(line + "\n" for line in (*head, *lines[:done])).encode()
         with naming(self.path), open(self.path, "ab") as handle:
             whole = content.startswith(kept)

@@ -283,7 +283,8 @@ def resume_training(path, config, xp):
     log = groups["training"].get("log", np.empty(0))
     if log.ndim != 2 or log.shape[1] != 2:
         raise InputError(f"{path}: its log of the training has shape {log.shape}, not (steps, 2); start a new run")
-    if any(about["config"].get(name) != getattr(config, name) for name in TRAINING) or len(log) > config.train_steps:
+    same = [name for name in TRAINING if name not in ("data", "skip_bad")]  # data.json tells whether the images are the same
+    if any(about["config"].get(name) != getattr(config, name) for name in same) or len(log) > config.train_steps:
         raise InputError(f"{path}: belongs to a run with other settings than its folder's config.json; restore that, or start a new run")
     on_device = {group: {name: to_device(array, xp) for name, array in groups[group].items()} for group in GROUPS}
     return TrainingState(**on_device, log=[tuple(row) for row in log.tolist()])

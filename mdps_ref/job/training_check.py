@@ -6,6 +6,7 @@ reconstruction. A network that is hardly better has not learnt what good images 
 
 import dataclasses
 import shlex
+import sys
 
 import numpy as np
 
@@ -162,5 +163,6 @@ def warning(check, config, folder):
     elif config.weights:
         remedy = "take other weights than those in the setting weights, or leave it out to train on these images"
     else:
-        remedy = f"train further: python -m mdps_ref.run --resume --out {shlex.quote(str(folder))} --train-steps {steps}"
+        command = [sys.executable or "python", "-m", "mdps_ref.run", "--resume", "--out", str(folder), "--train-steps", str(steps)]
+        remedy = f"train further: {shlex.join(command)}"
     return f"the network is trained too little: {' and '.join(found)}; scores and contrast mean little. Remedy: {remedy}"

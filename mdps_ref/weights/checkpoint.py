@@ -53,12 +53,14 @@ def save_checkpoint(path, groups, about):
         handle.write(summed.sum.hexdigest().encode())
 
 
-def load_checkpoint(path):
+def load_checkpoint(path, wanted="checkpoint.npz of a run folder"):
     """Read a checkpoint, at a cost that the size of the file bounds. Nothing in the file is executed.
 
     Parameters
     ----------
     path : path-like
+    wanted : str
+        The file that the user should give, for the message.
 
     Returns
     -------
@@ -72,8 +74,8 @@ def load_checkpoint(path):
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give the checkpoint.npz of a run folder")
-    with telling_damage(path, "not a whole checkpoint of mdps_ref ({reason}); give the checkpoint.npz of a run folder"):
+        raise InputError(f"{path}: no such checkpoint; give the {wanted}")
+    with telling_damage(path, f"not a whole checkpoint of mdps_ref ({{reason}}); give the {wanted}"):
         with open(path, "rb") as handle:
             _check_sum(handle)
             return _read(StoredZip(handle, comment=DIGITS))

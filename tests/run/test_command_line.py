@@ -170,9 +170,11 @@ def test_a_run_is_left_alone_unless_it_is_resumed_with_its_own_settings(done, ca
     before = contents(done)
     with refuses(capsys, done, "--resume"):
         assert call("--out", done) == 2
-    for flag, value in (("--seed", 5), ("--samples", 3), ("--category", "other"), ("--weights", "w.npz"), ("--data", "elsewhere")):
+    for flag, value in (("--seed", 5), ("--samples", 3), ("--category", "other"), ("--weights", "w.npz")):
         with refuses(capsys, done, flag[2:], value):
             assert run.main(["--out", str(done), "--resume", flag, str(value)]) == 2
+    with refuses(capsys, "elsewhere", "no such data folder"):
+        assert run.main(["--out", str(done), "--resume", "--data", "elsewhere"]) == 2
     assert contents(done) == before
 
 

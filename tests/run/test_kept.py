@@ -144,3 +144,68 @@ def test_a_second_ctrl_c_raises_and_does_not_kill():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.fixture
+def scored(done, place, tmp_path):
+    """scored(*names, flags=()): the exit status of scoring copies of a photograph under these names, always in one folder, into one."""
+
+    def score_all(*names, flags=()):
+        shutil.rmtree(tmp_path / "inbox", ignore_errors=True)
+        (tmp_path / "inbox").mkdir()
+        for name in names:
+            shutil.copy(place / "data/part/test/good/000.png", tmp_path / "inbox" / name)
+        return score.main([str(done), str(tmp_path / "inbox"), "--out", str(tmp_path / "found"), "--quiet", *flags])
+
+    return score_all
+
+
+@pytest.mark.parametrize("later", [("d.png", "e.png"), ("a.png", "c.png"), ("a.png", "b.png", "x.png", "y.png")], ids=" ".join)
+def test_the_rows_of_other_photographs_are_kept(later, scored, tmp_path, contents, capsys):
+    """Also those of the last batch, which is not whole and would be scored again."""
+    assert scored("a.png", "b.png", "c.png") == 0
+    before = contents(tmp_path / "found")
+    assert scored(*later, flags=["--resume"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "has a row" in told and contents(tmp_path / "found") == before
+
+
+def test_a_run_whose_checkpoint_is_gone_keeps_its_results(ended, contents, capsys):
+    (ended / "checkpoint.npz").unlink()
+    before = contents(ended)
+    for more in ([], ["--train-steps", 9]):
+        assert resumed(ended, *more) == 2
+    assert contents(ended) == before and "checkpoint.npz: is gone" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_where_its_images_were_moved(ended, tmp_path):
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert resumed(ended, "--train-steps", 9) == 2
+    assert resumed(ended, "--train-steps", 9, "--data", tmp_path / "moved") == 0
+    assert str(tmp_path / "moved") in (ended / "config.json").read_text()
+
+
+def test_all_categories_go_on_with_broken_images_set_aside(place, tmp_path, no_report, capsys):
+    shutil.copytree(place / "data/part", tmp_path / "data/whole")
+    shutil.copytree(place / "data/part", tmp_path / "data/broken")
+    (tmp_path / "data/broken/train/good/000.png").write_bytes(b"no image")
+    flags = ["--data", str(tmp_path / "data"), "--config", str(place / "quick.json"), "--category", "all", "--quiet"]
+    assert run.main([*flags, "--out", str(tmp_path / "all")]) == 2
+    assert "add --skip-bad" in capsys.readouterr().err
+    assert resumed(tmp_path / "all", "--category", "all", "--skip-bad") == 0
+
+
+def test_photographs_beside_a_table_of_the_users_own_are_scored(done, place, tmp_path):
+    (tmp_path / "photographs/own").mkdir(parents=True)
+    shutil.copy(place / "data/part/test/good/000.png", tmp_path / "photographs/own")
+    (tmp_path / "photographs/own/scores.csv").write_text("part,inspector\n")
+    assert score.main([str(done), str(tmp_path / "photographs"), "--out", str(tmp_path / "found"), "--quiet"]) == 0
+    assert "own/000.png" in (tmp_path / "found/scores.csv").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["DONE", ""], ["", "PHOTOGRAPHS"]], ids=["images", "detector"])
+def test_an_empty_path_is_not_the_current_folder(arguments, done, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    places = {"DONE": str(done), "PHOTOGRAPHS": str(place / "data/part/test")}
+    assert score.main([*(places.get(word, word) for word in arguments), "--out", str(tmp_path / "found"), "--quiet"]) == 2
+    assert "a path is empty" in capsys.readouterr().err and not (tmp_path / "found").exists()
