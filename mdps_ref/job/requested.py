@@ -77,7 +77,10 @@ def given_settings(args):
     """
     given = read_settings(args.config) if args.config else {}
     if given.get("tails"):
-        say(f"tails: those in {args.config}, which were measured with another run's network; without them the run compares as --list says")
+        say(
+            f"tails: those in {args.config}, which another run's network gave; take features and tails out of that file, and the run "
+            "chooses and measures its own"
+        )
     for name in SETTING_FLAGS:
         value = getattr(args, name)
         if value == "":
