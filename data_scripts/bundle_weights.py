@@ -9,11 +9,10 @@ import sys
 
 import numpy as np
 
-from mdps_ref.errors import exit_status
+from mdps_ref.errors import InputError, exit_status
 from mdps_ref.job.bundled import FOLDER
 from mdps_ref.job.weights import load_average, made_for
 from mdps_ref.weights.checkpoint import save_checkpoint
-from mdps_ref.weights.checks import check_finite
 
 
 def main(argv=None):
@@ -34,7 +33,8 @@ def bundle(args):
     kept = {name: config[name] for name in ("network", "image_size", "category")}
     with np.errstate(over="ignore"):
         half = {name: w.astype(np.float16) for name, w in average.items()}
-    check_finite(half)
+    if not all(np.isfinite(w).all() for w in half.values()):
+        raise InputError(f"{checkpoint}: holds weights beyond half precision, whose largest number is 65504")
     save_checkpoint(path, {"ema": half}, {"config": kept, "step": about["step"]})
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 

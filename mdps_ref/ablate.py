@@ -15,7 +15,7 @@ from mdps_ref.errors import InputError
 from mdps_ref.job.detector import Detector
 from mdps_ref.job.images import read_images
 from mdps_ref.job.pipeline import versions
-from mdps_ref.job.run_folder import WORK, check_still_there, claimed
+from mdps_ref.job.run_folder import WORK, check_still_there, claimed, others_in
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.kernels import fast
 from mdps_ref.report.ablation import COLUMNS, mark, write_ablation
@@ -68,6 +68,8 @@ def run(args):
     own = dataclasses.replace(detector.config, **{name: settings[name] for name in ("data", "skip_bad") if name in settings})
     config = own if args.seed is None else dataclasses.replace(own, seed=args.seed)
     wanted = wanted_rows(config, args.only)
+    if others_in(pathlib.Path(args.out)):
+        raise InputError(f"{args.out}: already holds files; give another folder to --out")
     with claimed(args.out, False, "") as out, fast(args.threads):
         images = images_again(own, folder, out / WORK)
         labels = np.array([item.is_anomalous for item in images.items])

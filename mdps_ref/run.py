@@ -173,6 +173,8 @@ def run(args, given):
     xp = find_backend(args.backend)
     config = requested_config(args, given)
     with workers(args) as client, claimed(args.out, args.resume, f"{config.category}-{config.image_size}") as folder:
+        if args.resume or not config.data:  # the folder stays even if reading is stopped
+            args.going_on = _going_on(args, folder)
 
         def begun():
             args.going_on = _going_on(args, folder)
@@ -199,9 +201,10 @@ def run_category(config, folder, xp):
     resume = stored.is_file()
     if resume:
         own = make_config(read_settings(stored))  # tuning may have changed settings, and the run may have been trained further by itself
-        config = dataclasses.replace(own, train_steps=max(own.train_steps, config.train_steps))
-        if config == own and (folder / "report.html").is_file() and not (folder / WORK).is_dir():
+        steps = max(own.train_steps, config.train_steps)
+        if steps == own.train_steps and (folder / "report.html").is_file() and not (folder / WORK).is_dir():
             return
+        config = dataclasses.replace(own, data=config.data, skip_bad=own.skip_bad or config.skip_bad, train_steps=steps)
     with claimed(folder, resume, config.category):
         run_in(folder, config, xp, resume)
 
@@ -209,16 +212,18 @@ def run_category(config, folder, xp):
 def run_all(args, given):
     """Do the run of each category; return 2 if a run failed, and 0 otherwise."""
     plan, reasons = requested_plan(args, given), {}
-    with workers(args) as client, claimed(args.out, args.resume, ALL, PLAN) as folder:
-        args.going_on = _going_on(args, folder, "--category", ALL)
-        write_json(folder / PLAN, {name: dataclasses.asdict(config) for name, config in plan.items()})
-        print(f"run folders: {folder}", flush=True)
-        for name, reason in _run_each(client, args)((name, config, folder.absolute() / name) for name, config in plan.items()):
-            if reason:
-                reasons[name] = reason
-                print(f"mdps_ref: {shown(name)}: {reason}", file=sys.stderr, flush=True)
-        rows = results(folder, plan, reasons)
-        write_results(folder / "results.csv", rows)
+    with workers(args) as client:
+        run_each = _run_each(client, args)
+        with claimed(args.out, args.resume, ALL, PLAN) as folder:
+            args.going_on = _going_on(args, folder, "--category", ALL)
+            write_json(folder / PLAN, {name: dataclasses.asdict(config) for name, config in plan.items()})
+            print(f"run folders: {folder}", flush=True)
+            for name, reason in run_each((name, config, folder.absolute() / name) for name, config in plan.items()):
+                if reason:
+                    reasons[name] = reason
+                    print(f"mdps_ref: {shown(name)}: {reason}", file=sys.stderr, flush=True)
+            rows = results(folder, plan, reasons)
+            write_results(folder / "results.csv", rows)
     print(f"{table_of(rows)}\nresults: {folder / 'results.csv'}", flush=True)
     return 2 if reasons else 0
 

@@ -12,7 +12,7 @@ from mdps_ref.errors import InputError, shown
 
 MANY_LEVELS = "mask of more than two levels, cut at half height"
 HALF_TRANSPARENT = "mask with half-transparent pixels, cut at half"
-FROM_TRANSPARENCY = "mask of one colour, anomalous where it is opaque, which is more than half"
+FROM_TRANSPARENCY = "mask of one colour; more than half of it is opaque, and so anomalous"
 EMPTY = "mask without an anomalous pixel"
 FULL = "mask without a normal pixel"
 VANISHING = "mask whose defect vanishes at the working size, kept where it covers most"
@@ -69,7 +69,7 @@ def load_mask(path, size, image_size, shrink=nearest_mask, white=None, fit="stre
     shrink : {nearest_mask, bilinear_mask} or callable
         How to resize the mask.
     white : int, optional
-        The value of white in the 16-bit images. It is white in a 16-bit mask, too, that has no larger value.
+        White in the category's 16-bit images. A 16-bit mask has the same white, unless it holds a larger value.
     fit : {"stretch", "letterbox"}
         As in `load_image`. What lies beside the mask in the square is normal.
     findings : Findings, optional

@@ -48,7 +48,7 @@ def in_words(changes):
     words = [f"{name} {shown(value, 40)}" for name, value in changes.items() if name != "tails" and value not in ("", None)]
     if "tails" in changes:
         words.append("surprisals" if changes["tails"] else "no surprisals")
-    return ", ".join(words) or "as before"
+    return ", ".join(words) or (f"the defaults of {', '.join(changes)}" if changes else "as before")
 
 
 def descriptions():

@@ -272,7 +272,7 @@ def detector_file(path):
     return path
 
 
-WANTED = "detector.npz of a run that has ended, or the run's folder, before the images"
+WANTED = "detector.npz, or the folder, of a run that has ended"
 NUMBERS = ("mask_threshold", "decision_threshold", "white", "judged_side")  # of a detector, in its file
 
 

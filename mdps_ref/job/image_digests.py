@@ -37,7 +37,8 @@ def check_data(folder, category, weights=None):
         if known.get(name) != found.get(name):
             change = "was added" if name not in known else "is missing" if name not in found else "was replaced"
             file = weights if name == WEIGHTS else category.root / name
-            raise InputError(f"{file}: {change} since the run in {folder} began; restore it, or start a new run")
+            remedy = "take it away" if name not in known else "restore it"
+            raise InputError(f"{file}: {change} since the run in {folder} began; {remedy}, or start a new run")
 
 
 def _digests(category):

@@ -116,7 +116,8 @@ def read_images(config, folder, weights=None):
     """Read all images of a run, so that a broken one is found before any work is done, and write config.json and data.json.
 
     Without `config.data` the synthetic set is drawn into `folder` first. Its config.json is written before the drawing, so that an
-    interrupted drawing can be resumed. A category without test images is tested on some of its training images.
+    interrupted drawing can be resumed; a resumed run writes it last. A category without test images is tested on some of its training
+    images.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def read_images(config, folder, weights=None):
     folder : Path
         Of the run.
     weights : path-like, optional
-        The run's file of trained weights, which data.json tells from others, too.
+        The run's file of trained weights. Its SHA-256 goes into data.json, too.
 
     Returns
     -------

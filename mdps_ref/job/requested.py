@@ -76,18 +76,18 @@ def given_settings(args):
         If one cannot be used.
     """
     given = read_settings(args.config) if args.config else {}
-    if given.get("tails"):
+    if given.get("tails") and not args.resume:
         say(
-            f"tails: those in {args.config}, which another run's network gave; take features and tails out of that file, and the run "
-            "chooses and measures its own"
+            f"tails: taken from {args.config}; they were measured with another run's network. To have this run choose features and measure "
+            "its own tails, delete features and tails from that file"
         )
     for name in SETTING_FLAGS:
         value = getattr(args, name)
         if value == "":
             raise InputError(f"--{name.replace('_', '-')} is empty; give a value, or leave the flag out")
         given |= {} if value is None else {name: value}
-    if "category" in given:
-        given["category"] = str(given["category"]).rstrip("/\\")  # a shell completes the name of a folder with a slash
+    if isinstance(given.get("category"), str):
+        given["category"] = given["category"].rstrip("/\\")  # a shell completes the name of a folder with a slash
     given |= {name: True for name in SWITCHES if getattr(args, name)}
     given |= {name: str(pathlib.Path(given[name]).absolute()) for name in FILE_FLAGS if given.get(name) and given[name] != BUNDLED}
     if args.train and (given.get("weights") or args.resume):

@@ -20,6 +20,7 @@ from mdps_ref.scoring.metrics import exceeds
 # Names that no file of a user has: these are removed.
 WORK = "mdps_ref-work"  # decoded images and what the chains gave so far; removed when the run has ended
 LOCK = "mdps_ref-lock"
+
 CALL = "call.json"  # in a folder of scores: what was asked for
 PLAN = "categories.json"  # in a folder of runs: the settings of each run, as they were asked for
 LONGEST_NAME = 255  # bytes, on the usual file systems
@@ -100,7 +101,7 @@ def check_run_folder(folder, resume, holds="config.json"):
     names = _names_in(folder)
     if resume and holds not in names:
         raise InputError(f"{folder}: {_what_else(names, holds)}")
-    if not resume and _others_in(folder):
+    if not resume and others_in(folder):
         raise InputError(f"{folder}: already holds files; {_how_to_go_on(names)}give another folder to --out")
 
 
@@ -110,6 +111,8 @@ def _what_else(names, holds):
         return "holds the runs of all categories; add --category all"
     if "config.json" in names:
         return "holds the run of one category; leave --category all out"
+    if names - _leftovers(names):
+        return f"holds other files and no run (no {holds}); give the folder of a run to --out"
     return f"holds no run to resume (no {holds}); leave --resume out to start one"
 
 
@@ -125,7 +128,7 @@ def _names_in(folder):
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
-def _others_in(folder):
+def others_in(folder):
     """Return the names in a folder other than those of a run that ended before it had read its images."""
     names = _names_in(folder)
     return {name for name in names - _leftovers(names) if not name.endswith(".part")}

@@ -5,8 +5,6 @@ reconstruction. A network that is hardly better has not learnt what good images 
 """
 
 import dataclasses
-import shlex
-import sys
 
 import numpy as np
 
@@ -163,6 +161,6 @@ def warning(check, config, folder):
     elif config.weights:
         remedy = "take other weights than those in the setting weights, or leave it out to train on these images"
     else:
-        command = [sys.executable or "python", "-m", "mdps_ref.run", "--resume", "--out", str(folder), "--train-steps", str(steps)]
-        remedy = f"train further: {shlex.join(command)}"
+        place = f'"{folder}"' if " " in str(folder) else folder
+        remedy = f"train further: give mdps_ref.run --resume --out {place} --train-steps {steps}"
     return f"the network is trained too little: {' and '.join(found)}; scores and contrast mean little. Remedy: {remedy}"

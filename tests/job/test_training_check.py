@@ -73,4 +73,4 @@ def test_either_number_warns_with_a_remedy(worse, quick_config):
     loaded = warning(check, dataclasses.replace(config, weights="there.npz"), folder)
     assert "weights" in loaded and "--resume" not in loaded
     assert "--train," in warning(check, dataclasses.replace(config, weights="bundled"), folder)
-    assert "--out 'my runs'" in warning(check, config, pathlib.Path("my runs"))
+    assert '--out "my runs" ' in warning(check, config, pathlib.Path("my runs"))

@@ -6,6 +6,8 @@ import signal
 import pytest
 
 from mdps_ref import run, score
+from mdps_ref.backend import find_backend
+from mdps_ref.errors import InputError
 from mdps_ref.job import images, run_folder
 from mdps_ref.job.interrupt import Interrupted, stopping_at_the_next_step
 
@@ -193,6 +195,23 @@ def test_all_categories_go_on_with_broken_images_set_aside(place, tmp_path, no_r
     assert run.main([*flags, "--out", str(tmp_path / "all")]) == 2
     assert "add --skip-bad" in capsys.readouterr().err
     assert resumed(tmp_path / "all", "--category", "all", "--skip-bad") == 0
+
+
+def test_all_categories_are_trained_further_where_their_images_were_moved(place, tmp_path, no_report):
+    shutil.copytree(place / "data", tmp_path / "data")
+    flags = ["--data", str(tmp_path / "data"), "--config", str(place / "quick.json"), "--category", "all", "--quiet"]
+    assert run.main([*flags, "--out", str(tmp_path / "all")]) == 0
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert resumed(tmp_path / "all", "--category", "all", "--train-steps", 5, "--data", tmp_path / "moved") == 0
+    assert '"train_steps": 5' in (tmp_path / "all/part/config.json").read_text()
+
+
+def test_without_a_gpu_all_categories_leave_no_folder(place, tmp_path, capsys):
+    flags = ["--data", str(place / "data"), "--category", "all", "--backend", "cupy", "--out", str(tmp_path / "all")]
+    try:
+        find_backend("cupy")
+    except InputError:
+        assert run.main(flags) == 2 and not (tmp_path / "all").exists()
 
 
 def test_photographs_beside_a_table_of_the_users_own_are_scored(done, place, tmp_path):
