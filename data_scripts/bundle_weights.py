@@ -7,11 +7,9 @@ import argparse
 import pathlib
 import sys
 
-import numpy as np
-
-from mdps_ref.errors import InputError, exit_status
+from mdps_ref.errors import exit_status
 from mdps_ref.job.bundled import FOLDER
-from mdps_ref.job.weights import load_average, made_for
+from mdps_ref.job.weights import halved, load_average, made_for
 from mdps_ref.weights.checkpoint import save_checkpoint
 
 
@@ -31,11 +29,7 @@ def bundle(args):
     config = about["config"]
     path = args.to / f"{config['category']}-{config['image_size']}.npz"
     kept = {name: config[name] for name in ("network", "image_size", "category")}
-    with np.errstate(over="ignore"):
-        half = {name: w.astype(np.float16) for name, w in average.items()}
-    if not all(np.isfinite(w).all() for w in half.values()):
-        raise InputError(f"{checkpoint}: holds weights beyond half precision, whose largest number is 65504")
-    save_checkpoint(path, {"ema": half}, {"config": kept, "step": about["step"]})
+    save_checkpoint(path, {"ema": halved(checkpoint, average)}, {"config": kept, "step": about["step"]})
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -7,10 +7,8 @@ python data_scripts/tutorial_weights.py runs/washer/checkpoint.npz tutorials/was
 import argparse
 import sys
 
-import numpy as np
-
 from mdps_ref.errors import InputError
-from mdps_ref.job.weights import load_average
+from mdps_ref.job.weights import halved, load_average
 from mdps_ref.weights.checkpoint import save_checkpoint
 
 
@@ -24,11 +22,7 @@ def main(argv=None):
     args = p.parse_args(argv)
     try:
         weights, about = load_average(args.checkpoint)
-        with np.errstate(over="ignore"):
-            half = {name: w.astype(np.float16) for name, w in weights.items()}
-        if not all(np.isfinite(w).all() for w in half.values()):
-            raise InputError(f"{args.checkpoint}: holds weights beyond half precision, whose largest number is 65504")
-        save_checkpoint(args.out, {"ema": half}, about)
+        save_checkpoint(args.out, {"ema": halved(args.checkpoint, weights)}, about)
     except InputError as error:
         print(f"tutorial_weights: {error}", file=sys.stderr)
         return 2

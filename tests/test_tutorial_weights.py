@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.job.train import save_training, start_training
-from mdps_ref.job.weights import load_weights
+from mdps_ref.job.weights import halved, load_weights
 from mdps_ref.weights.checkpoint import load_checkpoint
 
 
@@ -32,3 +32,8 @@ def test_the_moving_average_comes_back_in_half_precision(main, tmp_path, quick_c
 def test_what_is_no_checkpoint_is_one_line_and_nothing_is_written(main, tmp_path, capsys):
     assert main([str(tmp_path / "none.npz"), str(tmp_path / "small.npz")]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "small.npz").exists()
+
+
+def test_weights_beyond_half_precision_are_refused(fails_with):
+    with fails_with("checkpoint.npz", "65504"):
+        halved("checkpoint.npz", {"fits": np.ones(2, np.float32), "does not": np.array([1e5], np.float32)})

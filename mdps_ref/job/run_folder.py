@@ -100,18 +100,19 @@ def check_run_folder(folder, resume, holds="config.json"):
     _refuse_a_file(folder)
     names = _names_in(folder)
     if resume and holds not in names:
-        raise InputError(f"{folder}: {_what_else(names, holds)}")
+        raise InputError(f"{folder}: {_what_else(folder, holds)}")
     if not resume and others_in(folder):
         raise InputError(f"{folder}: already holds files; {_how_to_go_on(names)}give another folder to --out")
 
 
-def _what_else(names, holds):
+def _what_else(folder, holds):
     """Say what to do with a folder that holds no run of the kind that is to be resumed."""
+    names = others_in(folder)
     if PLAN in names:
         return "holds the runs of all categories; add --category all"
     if "config.json" in names:
         return "holds the run of one category; leave --category all out"
-    if names - _leftovers(names):
+    if names:
         return f"holds other files and no run (no {holds}); give the folder of a run to --out"
     return f"holds no run to resume (no {holds}); leave --resume out to start one"
 

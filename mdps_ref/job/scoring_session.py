@@ -125,17 +125,16 @@ class RowFile:
         lines = content.decode(errors="replace").split("\n")[:-1]  # a kill may have torn the last line
         head = [] if self._as_json else [HEAD.rstrip("\n")]
         lines = lines[len(head) :]
-        given = [name if self._as_json else Row(name).label for name in names]
-        self._check_images([self._parsed(line).path for line in lines], given)  # of all rows, also those that are written again
+        rows = [self._parsed(line) for line in lines]  # also those that are written again belong to these images
+        self._check_images([row.path for row in rows], [name if self._as_json else Row(name).label for name in names])
         lines = lines[:most]
         done = len(lines) if len(lines) == len(names) else len(lines) // batch * batch
-        rows = [self._parsed(line) for line in lines[:done]]
         kept = "".join(line + "\n" for line in (*head, *lines[:done])).encode()
         with naming(self.path), open(self.path, "ab") as handle:
             whole = content.startswith(kept)
             handle.truncate(len(kept) if whole else 0)
             handle.write(b"" if whole else kept)
-        return rows
+        return rows[:done]
 
     def _check_images(self, done, given):
         """Raise InputError unless the labels of the rows that are done are the first of the labels that are given."""

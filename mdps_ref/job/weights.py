@@ -66,6 +66,27 @@ def load_average(path):
     return groups["ema"], about
 
 
+def halved(path, weights):
+    """Return weights in half precision, for files that come with the package or the tutorials.
+
+    Parameters
+    ----------
+    path : path-like
+        For the message.
+    weights : dict of str to host array
+
+    Raises
+    ------
+    InputError
+        If a weight is too large for half precision.
+    """
+    with np.errstate(over="ignore"):
+        half = {name: array.astype(np.float16) for name, array in weights.items()}
+    if not all(np.isfinite(array).all() for array in half.values()):
+        raise InputError(f"{path}: holds weights beyond half precision, whose largest number is 65504")
+    return half
+
+
 def made_for(path, about):
     """Return the settings of the network for which a checkpoint's weights were made.
 
