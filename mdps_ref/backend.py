@@ -28,15 +28,20 @@ def array_module(*arrays):
     TypeError
         If host and device arrays are mixed, or an argument is neither an array nor a number.
     """
-    if all(type(a) is np.ndarray for a in arrays):  # the most frequent case comes first, for speed
+    if all(isinstance(a, np.ndarray) for a in arrays):  # the most frequent case comes first, for speed
         return np
-    names = sorted({type(a).__module__.partition(".")[0] for a in arrays if not isinstance(a, int | float)})
+    names = sorted({_package(a) for a in arrays if not isinstance(a, int | float)})
     if len(names) > 1:
         raise TypeError(f"arrays of {' and '.join(names)} are mixed; move them with to_device or to_host first")
     module = sys.modules[names[0]] if names else np
     if not hasattr(module, "ndarray"):
         raise TypeError(f"expected arrays, got {', '.join(sorted({type(a).__name__ for a in arrays}))}")
     return module
+
+
+def _package(array):
+    """The name of the package that an array belongs to."""
+    return "numpy" if isinstance(array, np.ndarray) else type(array).__module__.partition(".")[0]
 
 
 def find_backend(name):

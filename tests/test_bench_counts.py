@@ -15,6 +15,7 @@ from mdps_ref.bench import figures, passes, profile, rows, scaling
 from mdps_ref.diffusion.schedule import visited_timesteps
 from mdps_ref.job.detect import Model, detect
 from mdps_ref.kernels import fast, threads
+from mdps_ref.kernels.replay import CALLS_BEFORE
 from mdps_ref.released.chain import released_timesteps
 from mdps_ref.released.presets import PRESETS
 
@@ -162,7 +163,7 @@ def test_more_processes_than_cores_are_really_started(monkeypatch):
     for members in (1, 4):
         serial, share = scaling.team_seconds(make_call, members)
         assert serial > 0 and share >= 0
-    assert sizes == [8] * 3 + [2] * 3
+    assert sizes == [8] * (CALLS_BEFORE + 2) + [2] * (CALLS_BEFORE + 2)
 
 
 def test_each_number_of_threads_is_measured_with_that_many():

@@ -1,7 +1,8 @@
 """Where a step's time goes: products, norms and activations, copies, sums, the update of the weights, and what is left for Python.
 
 Nothing in `kernels/` holds a clock. `profiled` puts timed functions in the place of some functions for the length of a block. A clock
-charges each moment to the innermost of these that is running, and to "rest" where none is, so the parts add up to the whole.
+charges each moment to the innermost of these that is running, and to "rest" where none is, so the parts add up to the whole. A step is
+computed each time, not replayed: a replay leaves out most of the rest, and the functions that are timed.
 """
 
 import collections
@@ -13,6 +14,7 @@ from unittest import mock
 import numpy as np
 
 from mdps_ref.autograd import attention, norm, ops
+from mdps_ref.autograd.network import without_replays
 from mdps_ref.autograd.tape import REPLACEMENTS
 from mdps_ref.bench import rows
 from mdps_ref.job import train
@@ -140,7 +142,7 @@ def profile(call):
     dict, kind -> float
         Seconds of one call, the mean of some.
     """
-    with fast(threads=1):
+    with fast(threads=1), without_replays():
         call()
         start = time.perf_counter()
         call()

@@ -11,9 +11,11 @@ import numpy as np
 
 from mdps_ref.autograd.ops import matmul
 from mdps_ref.kernels import fast
+from mdps_ref.kernels.replay import CALLS_BEFORE
 from mdps_ref.kernels.threads import single_threaded_blas
 
 PAUSE = 0.02  # seconds before each turn, in which the other side's threads stop spinning
+LONG = 3.0  # seconds; uncounted calls end after that
 TURN = 0.01  # seconds that a turn's counted calls take at least
 BUDGET = 2.0  # seconds a row and number of threads, if a turn had but one call
 PAIRS = (3, 25)  # at least and at most
@@ -22,12 +24,17 @@ PAIRS = (3, 25)  # at least and at most
 def timed(call, inside=contextlib.nullcontext):
     """Return the wall time of a call among others of its kind, in seconds.
 
-    The first call of a turn wakes threads and fills caches, so it is not counted: asleep, PyTorch's threads make a call of a quarter of
-    a millisecond take up to ten.  inside: makes the context in which the calls run.
+    A turn's first calls are not counted. The very first wakes threads and fills caches: asleep, PyTorch's threads make a call of a
+    quarter of a millisecond take up to ten. Until the fourth, ours record what is then replayed, as in the steps of a chain or of a
+    training; where calls take so long that nothing is replayed, there is only one.  inside: makes the context in which the calls run.
     """
     time.sleep(PAUSE)
     with inside():
-        call()
+        start = time.perf_counter()
+        for _ in range(CALLS_BEFORE):
+            call()
+            if time.perf_counter() - start > LONG:
+                break
         count, start = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - start < TURN:
             call()

@@ -55,7 +55,7 @@ def add_along(rows, b):
     count, c = rows.shape
     together = pixels_a_line(count // len(b), c) if rows.flags.c_contiguous else 1
     if together > 1:
-        line = np.empty((len(b), together, c), b.dtype)
+        line = empty((len(b), together, c), b.dtype)
         line[...] = b[:, None]
         rows, b = rows.reshape(-1, together * c), line.reshape(len(b), -1)
     rows = rows.reshape(len(b), -1, rows.shape[1])
@@ -83,7 +83,7 @@ def contiguous(x):
     """Return x itself, or its copy in one piece of memory."""
     if x.flags.c_contiguous:
         return x
-    return concatenate(x) if x.ndim > 2 else np.ascontiguousarray(x)
+    return concatenate(x) if x.ndim > 2 else x.copy()
 
 
 def concatenate(*arrays):
@@ -173,7 +173,7 @@ def column_sums(x):
     """The sum of all rows.  Shapes: (P, C) -> (C)."""
     count, c = x.shape
     parts = slices_of(count, 2 ** (max(1, BLOCK // c).bit_length() - 1))
-    sums = np.zeros((len(parts), c), np.float64)
+    sums = empty((len(parts), c), np.float64)
 
     def work(numbers):
         for number in numbers:

@@ -43,6 +43,11 @@ class Pool:
         self._lock = threading.Lock()
 
     def empty(self, shape, dtype):
+        """Return an array of any content: a small one from the system, a large one in a buffer."""
+        small = math.prod(shape) * np.dtype(dtype).itemsize < SMALL_BYTES
+        return np.empty(shape, dtype) if small else self.in_buffer(shape, dtype)
+
+    def in_buffer(self, shape, dtype):
         """Return an array of any content in the smallest free buffer of at most WASTE times its size."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         with self._lock:
@@ -62,8 +67,7 @@ class Pool:
 def empty(shape, dtype):
     """Return a host array of any content: from the pool in use, else from fresh memory."""
     pool = POOL.get()
-    small = math.prod(shape) * np.dtype(dtype).itemsize < SMALL_BYTES
-    return np.empty(shape, dtype) if pool is None or small else pool.empty(shape, dtype)
+    return np.empty(shape, dtype) if pool is None else pool.empty(shape, dtype)
 
 
 def cut(memory, shape):

@@ -148,7 +148,7 @@ def _patches(x, k, largest):
         padded.lines(band)
         shape, strides = (images, lines, wide, k, k * c), (image, line, pixel, line, entry)
         patches = cut(memory, shape)
-        patches[...] = np.lib.stride_tricks.as_strided(padded.memory, shape, strides)
+        patches[...] = np.lib.stride_tricks.as_strided(padded.memory, shape, strides, subok=True)
         return patches.reshape(-1, k * k * c)
 
     return patches_of
@@ -175,15 +175,16 @@ def strided_conv2d(x, w, b, *, stride=1, pads=None):
     rows, columns = ((size + before + after - k) // stride + 1 for size in x.shape[1:3])
     steps = (k - 1) // stride  # strides that the kernel reaches beyond its first pixel
     height, width = stride * (rows + steps), stride * (columns + steps)
-    padded = np.zeros((len(x), height, width, c_in), x.dtype)
+    padded = empty((len(x), height, width, c_in), x.dtype)
+    padded[...] = 0
     seen = x[:, : height - before, : width - before]
     padded[:, before : before + seen.shape[1], before : before + seen.shape[2]] = seen
     groups = padded.reshape(len(x), rows + steps, stride, columns + steps, stride * c_in)
-    lines = np.empty((stride, len(x), rows + steps, columns, k * c_in), x.dtype)
+    lines = empty((stride, len(x), rows + steps, columns, k * c_in), x.dtype)
     for i, step in itertools.product(range(stride), range(steps + 1)):
         part = lines[i, ..., step * stride * c_in : (step + 1) * stride * c_in]
         part[...] = groups[:, :, i, step : step + columns, : part.shape[-1]]
-    y = np.empty((len(x), rows, columns, c_out), x.dtype)
+    y = empty((len(x), rows, columns, c_out), x.dtype)
     y[...] = b
     for at, i in itertools.product(range(len(x)), range(k)):
         step, phase = divmod(i, stride)

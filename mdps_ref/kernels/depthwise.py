@@ -37,7 +37,7 @@ def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
             sums = part.reshape(*part.shape[:2], columns // together, together * c)
             of_image, line, pixel, entry = under.strides
             strides = line, pixel, of_image, stride * line, stride * together * pixel, entry
-            np.einsum("ijnhwc,ijc->nhwc", as_strided(under, (k, k, *sums.shape), strides), kernel, out=sums)
+            np.einsum("ijnhwc,ijc->nhwc", as_strided(under, (k, k, *sums.shape), strides, subok=True), kernel, out=sums)
             part += b
 
     largest = bands[0]

@@ -189,7 +189,7 @@ def _through_norm(g, share, sums, x, scale, moments, layout, to_x):
             result += from_x
 
     in_threads(work, layout.parts, 0.6 * PER_ENTRY * x.size)
-    return to_x, *(np.add.reduce(to, axis=0).ravel().astype(x.dtype) for to in (to_scale, to_shift))
+    return to_x, *(np.add.reduce(to, axis=0).reshape(-1).astype(x.dtype) for to in (to_scale, to_shift))
 
 
 def _channel_sums(sums, layout):
@@ -214,6 +214,6 @@ def _line(values, layout, dtype):
     """Values of channels or groups, repeated along a line.  Shapes: (C), (N, G, C / G) or (N, G, 1) -> (N, 1, W)."""
     n, groups, together = layout.channels
     width = layout.lines[2]
-    line = np.empty((n, width // (groups * together), groups, together), dtype)
+    line = empty((n, width // (groups * together), groups, together), dtype)
     line[...] = values.reshape(-1, 1, groups, together if values.ndim == 1 else values.shape[2])
     return line.reshape(n, 1, width)

@@ -13,12 +13,14 @@ import numpy as np
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.attention import self_attention
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
+from mdps_ref.autograd.network import RUNNER
 from mdps_ref.autograd.norm import group_norm, group_norm_silu
 from mdps_ref.autograd.tape import REPLACEMENTS, by_argument
 from mdps_ref.backend import array_module
 from mdps_ref.kernels import attention, blocks, convolution, depthwise, normalisation, winograd
 from mdps_ref.kernels.buffers import POOL, Pool
 from mdps_ref.kernels.processes import FORKS
+from mdps_ref.kernels.replay import Replays
 from mdps_ref.kernels.threads import CORES, LIMIT, single_threaded_blas
 
 UFUNC_BUFFER = 1024  # entries; NumPy copies a broadcast argument into this buffer (by default 8192) unless a line is longer than half of it
@@ -75,7 +77,7 @@ def same_size(forward, to_image, to_kernel):
 def on_host(*arrays, axes=1, **_):
     """True for host arrays of one dtype of floats, the first of at least `axes` axes and not empty."""
     first = arrays[0]
-    on_host = all(type(a) is np.ndarray for a in arrays) and first.dtype.kind == "f" and len({a.dtype for a in arrays}) == 1
+    on_host = all(isinstance(a, np.ndarray) for a in arrays) and first.dtype.kind == "f" and len({a.dtype for a in arrays}) == 1
     return on_host and first.ndim >= axes and first.size > 0
 
 
@@ -129,7 +131,8 @@ TABLE = {
 def fast(threads=None, forks=True):
     """Run primitives by their fast twins, with pooled memory and single-threaded BLAS, inside the block.
 
-    Training and detection enter it once. A block inside another one uses the outer block's memory.
+    Training and detection enter it once. A block inside another one uses the outer block's memory. From its fourth call in a block on, a
+    network whose images are small is replayed, see `kernels.replay`: so put a loop over images inside one block.
 
     Parameters
     ----------
@@ -148,7 +151,13 @@ def fast(threads=None, forks=True):
 
     pool = POOL.get()
     limit = threads or (LIMIT.get() if pool else CORES)
-    settings = {REPLACEMENTS: replace, POOL: pool or Pool(), LIMIT: min(limit, CORES), FORKS: forks and FORKS.get()}
+    settings = {
+        REPLACEMENTS: replace,
+        RUNNER: RUNNER.get() if pool else Replays(),
+        POOL: pool or Pool(),
+        LIMIT: min(limit, CORES),
+        FORKS: forks and FORKS.get(),
+    }
     tokens = [(variable, variable.set(value)) for variable, value in settings.items()]
     earlier = np.setbufsize(UFUNC_BUFFER)
     try:

@@ -217,7 +217,7 @@ def _overlapping_tiles(x, bands):
     def tiles_in(images, rows):
         i, lines, width, c = padded.lines(_lines(images, rows)).shape
         shape = (6, 6, i, lines // 4, width // 4, c)
-        return np.lib.stride_tricks.as_strided(padded.memory, shape, (line, pixel, image, 4 * line, 4 * pixel, channel))
+        return np.lib.stride_tricks.as_strided(padded.memory, shape, (line, pixel, image, 4 * line, 4 * pixel, channel), subok=True)
 
     return tiles_in
 

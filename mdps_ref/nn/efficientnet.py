@@ -14,6 +14,7 @@ References
 import numpy as np
 
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
+from mdps_ref.autograd.network import network
 from mdps_ref.autograd.ops import linear, pad
 from mdps_ref.errors import check_arrays
 from mdps_ref.nn.frozen import fold, relu6, size_of
@@ -80,6 +81,12 @@ def efficientnet_features(weights, x, layers):
     list of array, (N, h, w, C)
         In the order of `layers`; h is H / 2, 4, 8, 16 or 32, rounded up.
     """
+    return _features(weights, x, layers=tuple(layers))
+
+
+@network
+def _features(weights, x, *, layers):
+    """The network as far as it is asked for.  Shapes: as `efficientnet_features`."""
     outputs, block = {}, 0
     x = _stem(weights, x)
     while not outputs.keys() >= set(layers):

@@ -9,6 +9,7 @@ References
 """
 
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
+from mdps_ref.autograd.network import network
 from mdps_ref.errors import check_arrays
 from mdps_ref.nn.frozen import fold, relu6, size_of
 
@@ -73,6 +74,12 @@ def mobilenet_features(weights, x, layers):
     list of array, (N, h, w, C)
         In the order of `layers`; h is H / 2, 4, 8, 16 or 32, rounded down.
     """
+    return _blocks(weights, x, layers=tuple(layers))
+
+
+@network
+def _blocks(weights, x, *, layers):
+    """The network as far as it is asked for.  Shapes: as `mobilenet_features`."""
     x = relu6(conv2d(x, *_weights(weights, "conv1"), stride=2, pads=PADS[2]))
     outputs, block = {}, 0
     while not outputs.keys() >= set(layers):

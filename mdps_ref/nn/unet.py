@@ -16,10 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.autograd import ops
+from mdps_ref.autograd.network import network
 from mdps_ref.autograd.norm import group_norm_silu
-from mdps_ref.backend import random_stream
+from mdps_ref.autograd.tape import value_of
+from mdps_ref.backend import array_module, random_stream, to_device
 from mdps_ref.errors import InputError, check_arrays
-from mdps_ref.nn.layers import apply_conv2d, apply_norm, attention_block, embed_time, residual_block
+from mdps_ref.nn.layers import apply_conv2d, apply_norm, attention_block, embed_time, residual_block, timestep_embedding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,8 +199,15 @@ def unet(weights, x, t, config, record=None):
     -------
     array or Tensor, shape of `x`
     """
+    array = value_of(x)
+    wave = to_device(timestep_embedding(t, config.base_channels).astype(array.dtype), array_module(array))
+    return _layers(weights, x, wave, config, record) if record is not None else _network(weights, x, wave, config=config)
+
+
+def _layers(weights, x, wave, config, record=None):
+    """The network itself, which depends on nothing but its arrays.  Shapes: x (N, H, W, C), wave (N, base_channels) -> as x."""
     blocks = plan(config)
-    time = embed_time(weights, t, x, config.base_channels)
+    time = embed_time(weights, wave)
     h = apply_conv2d(weights, "first", x)
     skips = [h]
     for block in blocks.down:
@@ -211,6 +220,9 @@ def unet(weights, x, t, config, record=None):
             h = ops.concatenate(h, skips.pop())
         h = _run(weights, block, h, time, config, record)
     return apply_conv2d(weights, "last.conv", apply_norm(weights, "last.norm", h, config.groups, group_norm_silu))
+
+
+_network = network(_layers)
 
 
 def check_weights(weights, config):

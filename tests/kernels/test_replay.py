@@ -1,0 +1,266 @@
+"""A replayed network gives the same bytes as the same network run, whatever comes between its calls."""
+
+import contextvars
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from mdps_ref.autograd import ops
+from mdps_ref.autograd.network import RUNNER, network, without_replays
+from mdps_ref.autograd.tape import Tensor, pull_back, value_and_gradient
+from mdps_ref.kernels import fast, replay
+from mdps_ref.nn.unet import UNetConfig, init_unet, unet
+
+pytestmark = pytest.mark.kernels_as_they_are
+SMALL = UNetConfig(image_size=16, base_channels=16, multipliers=(1, 2), attention_sizes=(8,))
+CALLS = 6  # the first computes, the second records, the third compares, later ones replay
+
+
+@pytest.fixture
+def weights():
+    rng = np.random.default_rng(0)
+    return {name: w + rng.normal(0, 0.1, w.shape).astype(w.dtype) for name, w in init_unet(SMALL).items()}
+
+
+def noisy(seed, count=2, size=16):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, size, size, 3), np.float32), rng.integers(0, 1000, count)
+
+
+def computed(step):
+    """step() without replays, but with the fast kernels."""
+    with fast(), without_replays():
+        return step()
+
+
+def predict(weights, seed):
+    return unet(weights, *noisy(seed), SMALL)
+
+
+def guided(weights, seed):
+    x, t = noisy(seed)
+    wrapped = Tensor(x)
+    eps = unet(weights, wrapped, t, SMALL)
+    return [eps.value, *pull_back(eps, np.tanh(eps.value), [wrapped], last=True)]
+
+
+def loss_and_gradient(weights, seed):
+    x, t = noisy(seed)
+    loss, gradient = value_and_gradient(lambda weights: ops.mean(unet(weights, x, t, SMALL) ** 2), weights)
+    return [loss, *gradient.values()]
+
+
+def assert_same(found, expected):
+    for ours, wanted in zip(np.atleast_1d(found) if isinstance(found, np.ndarray) else found, expected, strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+
+
+STEPS = {"prediction": predict, "guided step": guided, "training step": loss_and_gradient}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_every_call_gives_the_bytes_of_a_network_that_is_run_while_weights_and_images_change(step, weights):
+    results, run = [], [{name: w.copy() for name, w in weights.items()} for _ in range(CALLS)]
+    with fast():
+        for seed in range(CALLS):
+            results.append(step(weights, seed))
+            for name, w in weights.items():
+                run[seed][name][...] = w
+                w += 0.01 * (seed + 1)
+    for seed, (found, then) in enumerate(zip(results, run, strict=True)):
+        assert_same(found, computed(lambda seed=seed, then=then: step(then, seed)))
+
+
+def counting(layer):
+    """A network of one layer, and a list that grows each time it is run."""
+    runs = []
+
+    @network
+    def run(weights, x, **settings):
+        runs.append(settings)
+        return layer(weights, x, **settings)
+
+    return run, runs
+
+
+def squared(weights, x, *, power=2):
+    return (x * weights["w"]) ** power
+
+
+def wave(seed, shape=(4, 5)):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_from_the_fourth_call_on_the_network_is_not_run():
+    run, runs = counting(squared)
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(8):
+            np.testing.assert_array_equal(run(weights, wave(seed)), squared(weights, wave(seed)))
+    assert len(runs) == 3
+
+
+def test_outside_of_fast_it_is_run_each_time():
+    run, runs = counting(squared)
+    for seed in range(5):
+        run({"w": wave(9, (5,))}, wave(seed))
+    assert len(runs) == 5
+
+
+@pytest.mark.parametrize("change", ["shape", "dtype", "setting", "weights", "wrapping"])
+def test_another_kind_of_call_is_a_network_of_its_own(change):
+    run, runs = counting(squared)
+    weights, x, settings = {"w": wave(9, (5,))}, wave(0), {}
+    with fast():
+        for _ in range(4):
+            run(weights, x)
+        if change == "shape":
+            x = wave(1, (2, 5))
+        elif change == "dtype":
+            x = x.astype(np.float64)
+        elif change == "setting":
+            settings = {"power": 3}
+        elif change == "weights":
+            weights = {"w": wave(8, (5,))}
+        wanted = squared(weights, x, **settings)
+        for _ in range(4):
+            found = run(weights, Tensor(x) if change == "wrapping" else x, **settings)
+            np.testing.assert_array_equal(found.value if change == "wrapping" else found, wanted)
+    assert len(runs) > 4
+
+
+def test_a_result_is_not_written_to_by_the_next_call():
+    run, _ = counting(squared)
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        results = [run(weights, wave(seed)) for seed in range(6)]
+    for seed, found in enumerate(results):
+        np.testing.assert_array_equal(found, squared(weights, wave(seed)))
+
+
+def test_what_asks_for_a_number_is_run_each_time():
+    run, runs = counting(lambda weights, x: x * weights["w"] if float(x.sum()) > 0 else -x)
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(8):
+            x = wave(seed)
+            np.testing.assert_array_equal(run(weights, x), x * weights["w"] if x.sum() > 0 else -x)
+    assert len(runs) > 7
+
+
+def test_what_escapes_the_recording_is_found_out_by_the_comparison():
+    """The second factor is computed behind the recording's back; the recording takes it for a constant."""
+    run, runs = counting(lambda weights, x: x * (x.view(np.ndarray) + 1.0))
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(8):
+            np.testing.assert_array_equal(run(weights, wave(seed)), wave(seed) * (wave(seed) + 1.0))
+    assert len(runs) == 8
+
+
+def test_two_results_can_wait_for_their_pullbacks():
+    run, _ = counting(lambda weights, x: ops.exp(x * weights["w"]))
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(4):
+            x = Tensor(wave(seed))
+            pull_back(run(weights, x), wave(7), [x])
+        tensors = [Tensor(wave(seed)) for seed in (10, 11, 12)]
+        outputs = [run(weights, x) for x in tensors]
+        found = [pull_back(y, wave(7), [x])[0] for x, y in zip(tensors, outputs, strict=True)]
+    for x, cotangent in zip(tensors, found, strict=True):
+        np.testing.assert_allclose(cotangent, wave(7) * weights["w"] * np.exp(x.value * weights["w"]), rtol=1e-6)
+
+
+def test_the_same_graph_can_be_pulled_back_twice():
+    run, _ = counting(lambda weights, x: ops.exp(x * weights["w"]))
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(5):
+            x = Tensor(wave(seed))
+            y = run(weights, x)
+            for g in (wave(7), wave(8)):
+                (found,) = pull_back(y, g, [x])
+                np.testing.assert_allclose(found, g * weights["w"] * np.exp(x.value * weights["w"]), rtol=1e-6)
+
+
+def test_a_result_whose_pullback_never_comes_holds_nothing_up():
+    run, runs = counting(lambda weights, x: ops.exp(x * weights["w"]))
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(12):
+            x = Tensor(wave(seed))
+            y = run(weights, x)
+            if seed % 2:
+                pull_back(y, wave(7), [x], last=True)
+            del y
+    assert len(runs) < 8
+
+
+def test_a_failed_call_can_be_made_again():
+    fails = []
+
+    def layer(weights, x):
+        if fails:
+            raise KeyboardInterrupt
+        return x * weights["w"]
+
+    run, runs = counting(layer)
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        run(weights, wave(0))
+        fails.append(True)
+        with pytest.raises(KeyboardInterrupt):
+            run(weights, wave(1))
+        fails.clear()
+        for seed in range(2, 8):
+            np.testing.assert_array_equal(run(weights, wave(seed)), wave(seed) * weights["w"])
+    assert len(runs) == 4
+
+
+def test_two_threads_get_their_own_results():
+    run, _ = counting(lambda weights, x: np.exp(x * weights["w"]))
+    weights, wrong = {"w": wave(9, (5,))}, []
+
+    def work(seeds):
+        for seed in seeds:
+            if not np.array_equal(run(weights, wave(seed)), np.exp(wave(seed) * weights["w"])):
+                wrong.append(seed)
+
+    with fast():
+        threads = [threading.Thread(target=contextvars.copy_context().run, args=(work, range(at, 2000, 4))) for at in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_large_images_and_a_fifth_network_are_not_kept():
+    run, runs = counting(squared)
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for _ in range(5):
+            run(weights, wave(0, (replay.LARGEST // 5 + 1, 5)))
+        assert len(runs) == 5 and not RUNNER.get()._replays
+        for _ in range(5):
+            for rows in range(1, replay.KEPT + 2):
+                run(weights, wave(rows, (rows, 5)))
+        assert len(RUNNER.get()._replays) == replay.KEPT
+
+
+def test_the_memory_is_freed_with_the_block():
+    gc.collect()
+    run, _ = counting(squared)
+    weights = {"w": wave(9, (5,))}
+    with fast():
+        for seed in range(5):
+            run(weights, wave(seed))
+        (kept,) = RUNNER.get()._replays.values()
+        alive = weakref.ref(kept)
+        del kept
+    gc.collect()
+    assert alive() is None
