@@ -12,6 +12,8 @@ import numpy as np
 
 from mdps_ref.kernels.buffers import POOL, Pool
 
+UNSAFE = {"casting": "unsafe"}  # as an array's own assignment casts
+
 
 class NotRecordable(Exception):
     """A computation did what a recording cannot repeat."""
@@ -43,12 +45,16 @@ class Recording(Pool):
         self._check_thread()
         return self.in_buffer(shape, dtype).view(Recorded)
 
-    def call(self, function, *arguments, **settings):
-        """Call a function of NumPy, and note the call.  Raises: NotRecordable in another thread than the first."""
+    def note(self, function, arguments, settings):
+        """Note a call of a function with plain arrays.  Raises: NotRecordable in another thread than the first."""
         self._check_thread()
-        arguments, settings = _changed(Recorded, _plain, arguments), _changed(Recorded, _plain, settings)
         self._calls.append((function, _changed(np.ndarray, self._placed, arguments), _changed(np.ndarray, self._placed, settings)))
-        return function(*arguments, **settings)
+
+    def copy(self, to, values):
+        """Copy values to an array, and note that."""
+        arguments = _plain(to), _changed(Recorded, _plain, values)
+        self.note(np.copyto, arguments, UNSAFE)
+        np.copyto(*arguments, **UNSAFE)
 
     def take_calls(self):
         """Return the calls noted since the last time, as a list of (function, positional arguments)."""
@@ -93,7 +99,7 @@ class Recorded(np.ndarray):
     def __setitem__(self, index, value):
         target = _plain(self._view(_plain(self)[index]))
         if not (isinstance(value, np.ndarray) and _is_same(target, value)):  # a[i] += b ends with a[i] = a[i]
-            _recording().call(np.copyto, target, value, casting="unsafe")
+            _recording().copy(target, value)
 
     def reshape(self, *shape):
         view = _plain(self).reshape(*shape)
@@ -104,7 +110,7 @@ class Recorded(np.ndarray):
 
     def astype(self, dtype):
         y = _recording().empty(self.shape, dtype)
-        _recording().call(np.copyto, y, self, casting="unsafe")
+        _recording().copy(y, self)
         return y
 
     def _view(self, view):
@@ -137,20 +143,25 @@ def _recording():
 
 def _noted(function, arguments, settings, out, takes_out):
     """Call a function of NumPy, and note the call unless its result is a view or no array. A new result gets memory of the recording."""
-    recording = _recording()
-    if out is None:
-        result = function(*_changed(Recorded, _plain, arguments), **_changed(Recorded, _plain, settings))
+    recording, computed = _recording(), out is None
+    arguments, settings = _changed(Recorded, _plain, arguments), _changed(Recorded, _plain, settings)
+    if computed:
+        result = function(*arguments, **settings)
         if not isinstance(result, np.ndarray | np.generic):
             return result
         if result.base is not None and _shares_memory(result, arguments):
             return result.view(Recorded)
         out = recording.empty(result.shape, result.dtype)
+        np.copyto(_plain(out), result)
     if isinstance(function, np.ufunc):
-        recording.call(function, *arguments, out, **settings)  # NumPy reads `out` faster by position
+        call = function, (*arguments, _plain(out)), settings  # NumPy reads `out` faster by position
     elif takes_out:
-        recording.call(function, *arguments, **settings, out=out)
+        call = function, arguments, settings | {"out": _plain(out)}
     else:
-        recording.call(_copy_result, function, out, arguments, settings)
+        call = _copy_result, (function, _plain(out), arguments, settings), {}
+    recording.note(*call)
+    if not computed:
+        call[0](*call[1], **call[2])
     return out
 
 
@@ -158,7 +169,7 @@ def _shares_memory(result, arguments):
     """Whether a new array is a view of one among a function's arguments."""
     sources = []
     _changed(np.ndarray, sources.append, arguments)
-    return any(np.may_share_memory(result, _plain(source)) for source in sources)
+    return any(np.may_share_memory(result, source) for source in sources)
 
 
 def _copy_result(function, out, arguments, settings):

@@ -2,6 +2,7 @@
 
 import contextvars
 import gc
+import sys
 import threading
 import weakref
 
@@ -11,8 +12,12 @@ import pytest
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.network import RUNNER, network, without_replays
 from mdps_ref.autograd.tape import Tensor, pull_back, value_and_gradient
+from mdps_ref.bench.weights import extractor_weights
 from mdps_ref.kernels import fast, replay
+from mdps_ref.nn.efficientnet import efficientnet_features
+from mdps_ref.nn.mobilenet import mobilenet_features
 from mdps_ref.nn.unet import UNetConfig, init_unet, unet
+from mdps_ref.scoring.features import EXTRACTORS
 
 pytestmark = pytest.mark.kernels_as_they_are
 SMALL = UNetConfig(image_size=16, base_channels=16, multipliers=(1, 2), attention_sizes=(8,))
@@ -72,6 +77,30 @@ def test_every_call_gives_the_bytes_of_a_network_that_is_run_while_weights_and_i
                 w += 0.01 * (seed + 1)
     for seed, (found, then) in enumerate(zip(results, run, strict=True)):
         assert_same(found, computed(lambda seed=seed, then=then: step(then, seed)))
+
+
+def replayed():
+    """Whether each network that this block of `fast` has seen is replayed by now."""
+    return [kept._run == kept._later for kept in RUNNER.get()._replays.values()]
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_the_unet_is_replayed(step, weights):
+    with fast():
+        for seed in range(CALLS):
+            step(weights, seed)
+        assert replayed() == [True]
+
+
+@pytest.mark.parametrize(("name", "features"), [("efficientnet_lite0", efficientnet_features), ("mobilenet_v1", mobilenet_features)])
+def test_a_frozen_network_is_replayed_and_gives_the_same_bytes(name, features):
+    arrays, layers = extractor_weights(name), EXTRACTORS[name].layers
+    batches = [noisy(seed, size=64)[0] for seed in range(CALLS)]
+    with fast():
+        results = [features(arrays, x, layers) for x in batches]
+        assert replayed() == [True]
+    for x, found in zip(batches, results, strict=True):
+        assert_same(found, computed(lambda x=x: features(arrays, x, layers)))
 
 
 def counting(layer):
@@ -221,17 +250,24 @@ def test_a_failed_call_can_be_made_again():
     assert len(runs) == 4
 
 
-def test_two_threads_get_their_own_results():
-    run, _ = counting(lambda weights, x: np.exp(x * weights["w"]))
-    weights, wrong = {"w": wave(9, (5,))}, []
+def test_threads_get_their_own_results():
+    def layer(weights, x):
+        for _ in range(10):
+            x = np.tanh(x * weights["w"])
+        return x
 
-    def work(seeds):
-        for seed in seeds:
-            if not np.array_equal(run(weights, wave(seed)), np.exp(wave(seed) * weights["w"])):
-                wrong.append(seed)
+    run, _ = counting(layer)
+    weights, wrong = {"w": 2 + wave(9, (64,))}, []
+    images = [wave(seed, (64, 64)) for seed in range(8)]
+    expected = [layer(weights, x) for x in images]
+
+    def work(mine):
+        for _ in range(100):
+            wrong.extend(at for at in mine if not np.array_equal(run(weights, images[at]), expected[at]))
 
     with fast():
-        threads = [threading.Thread(target=contextvars.copy_context().run, args=(work, range(at, 2000, 4))) for at in range(4)]
+        sys.setswitchinterval(1e-5)  # `fast` sets its own, and restores the earlier one
+        threads = [threading.Thread(target=contextvars.copy_context().run, args=(work, (at, at + 4))) for at in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
