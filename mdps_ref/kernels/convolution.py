@@ -12,7 +12,7 @@ from mdps_ref.autograd.conv import windows
 from mdps_ref.backend import array_module
 from mdps_ref.kernels.blocks import BLOCK, Padded, add_along, matmul
 from mdps_ref.kernels.buffers import cut, empty
-from mdps_ref.kernels.threads import PER_PRODUCT, bands_of, even_shares, in_threads, pieces, slices_of
+from mdps_ref.kernels.threads import PER_PRODUCT, WORTH_SHARING, bands_of, even_shares, in_threads, pieces, slices_of
 
 COLUMNS = 256  # channels of the result at most in one piece of work, where all pixels are in one block
 FEW_PIXELS = 128  # pixels of a band at least: with fewer, reading the kernel again for each band would cost more than the patches
@@ -56,7 +56,9 @@ def direct_conv2d(x, w, b, residual=None):
     (n, h, wide, _), (k, c_out) = x.shape, w.shape[::3]
     y, rows = empty((n, h, wide, c_out), x.dtype), w.reshape(-1, c_out)
     bands = _bands(x, k)
-    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if len(bands) == 1 else slices_of(c_out, c_out)))
+    seconds = PER_PRODUCT * x.size * c_out * k * k
+    splits = len(bands) == 1 and seconds > WORTH_SHARING
+    parts = list(itertools.product(bands, pieces(c_out, COLUMNS) if splits else slices_of(c_out, c_out)))
 
     def work(parts):
         patches_of = _patches(x, k, bands[0])
@@ -67,7 +69,7 @@ def direct_conv2d(x, w, b, residual=None):
             if residual is not None:
                 part += _flat(residual, band)[:, columns]
 
-    in_threads(work, parts, PER_PRODUCT * x.size * c_out * k * k)
+    in_threads(work, parts, seconds)
     return y
 
 

@@ -24,7 +24,7 @@ def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
     if y.size == 0:
         return y
     together = _pixels_in_a_loop(columns, c) if stride == 1 else 1
-    kernel, bands = np.tile(w, together), bands_of(n, rows, min(ENTRIES // max(1, columns * c), -(-n * rows // 2)))
+    kernel, bands = _side_by_side(w, together), bands_of(n, rows, min(ENTRIES // max(1, columns * c), -(-n * rows // 2)))
 
     def read_by(band):
         images, lines = band
@@ -43,6 +43,13 @@ def depthwise_conv2d(x, w, b, *, stride=1, pads=None):
     largest = bands[0]
     in_threads(work, bands, PER_TAP * y.size * k * k)
     return y
+
+
+def _side_by_side(w, times):
+    """A kernel, repeated for neighbouring pixels.  Shapes: (K, K, C) -> (K, K, times C)."""
+    repeated = empty((*w.shape[:2], times, w.shape[2]), w.dtype)
+    repeated[...] = w[:, :, None]
+    return repeated.reshape(*w.shape[:2], -1)
 
 
 def _pixels_in_a_loop(columns, c):

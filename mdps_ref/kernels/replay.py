@@ -67,15 +67,15 @@ class _Replay:
 
     def __init__(self, name, compute, weights, wrapped):
         self._name, self._compute, self._weights, self._wrapped = name, compute, weights, wrapped
-        self._run, self._waiting = self._first, _nothing
+        self._run, self._waiting = _Replay._first, _nothing
 
     def __call__(self, leaves, values):
         if self._waiting() is not None:  # an earlier result, for its pullback, which needs the program's memory
             return self._compute(leaves)
-        return self._run(leaves, values)
+        return self._run(self, leaves, values)
 
     def _first(self, leaves, values):
-        self._run = self._second
+        self._run = _Replay._second
         return self._compute(leaves)
 
     def _second(self, leaves, values):
@@ -84,20 +84,20 @@ class _Replay:
         try:
             results = self._program.record(values)
         except NotRecordable:
-            self._run = self._never
+            self._run = _Replay._never
             return self._compute(leaves)
         if self._wrapped:
             return self._tensor(results, leaves, values, self._recorded)
-        self._run = self._third
+        self._run = _Replay._third
         return results
 
     def _recorded(self, g):
         try:
             cotangents = self._program.record_pullback(g)
         except NotRecordable:
-            self._run = self._never
+            self._run = _Replay._never
             return None
-        self._run = self._third
+        self._run = _Replay._third
         return cotangents
 
     def _third(self, leaves, values):
@@ -105,14 +105,14 @@ class _Replay:
         tensors = self._wrap(values)
         output = self._compute(tensors)
         same = _alike(_arrays_in(output), _as_list(self._program.replay(values)))
-        self._run = self._later if same else self._never
+        self._run = _Replay._later if same else _Replay._never
         if not self._wrapped:
             return output
 
         def compared(g):
-            expected = pull_back(output, g, [tensors[i] for i in self._wrapped], last=True)
+            expected = _cotangents(output, g, [tensors[i] for i in self._wrapped])
             if not (same and _alike(expected, self._program.replay_pullback(g))):
-                self._run = self._never
+                self._run = _Replay._never
             return expected
 
         return self._tensor(output.value, leaves, values, compared)
@@ -137,7 +137,7 @@ class _Replay:
             self._waiting = _nothing
             if cotangents is None:
                 tensors = self._wrap(values)
-                cotangents = pull_back(self._compute(tensors), g, [tensors[i] for i in self._wrapped], last=True)
+                cotangents = _cotangents(self._compute(tensors), g, [tensors[i] for i in self._wrapped])
             return cotangents
 
         self._waiting = weakref.ref(pulled)
@@ -157,6 +157,8 @@ class _Program:
         self._leaves = [Tensor(leaf) if i in self._wrapped else leaf for i, leaf in enumerate(leaves)]
         with self._recording_it():
             self._output = self._compute(self._leaves)
+        if self._wrapped and not isinstance(self._output, Tensor):
+            raise NotRecordable("a result that depends on nothing that was wrapped")
         self._arguments, self._results = _plain(leaves[self._count :]), _plain(_arrays_in(self._output))
         self._forward, self._one = self._recording.take_calls(), not isinstance(self._output, list)
         if not self._wrapped:
@@ -167,7 +169,7 @@ class _Program:
         """Compute the cotangents of the wrapped arguments, and note the calls."""
         cotangent = self._copied(g)
         with self._recording_it():
-            cotangents = pull_back(self._output, cotangent, [self._leaves[i] for i in self._wrapped], last=True)
+            cotangents = _cotangents(self._output, cotangent, [self._leaves[i] for i in self._wrapped])
         self._leaves = self._output = None
         (self._cotangent,), self._cotangents = _plain([cotangent]), _plain(cotangents)
         self._pullback = self._recording.take_calls()
@@ -208,6 +210,12 @@ class _Program:
 
 def _nothing():
     return None
+
+
+def _cotangents(output, g, inputs):
+    """The cotangents of `inputs`, with zeros for one that the output does not depend on."""
+    pulled = pull_back(output, g, inputs, last=True)
+    return [np.zeros_like(tensor.value) if to is None else to for to, tensor in zip(pulled, inputs, strict=True)]
 
 
 def _as_list(output):
