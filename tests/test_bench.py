@@ -13,7 +13,6 @@ from mdps_ref.autograd.tape import REPLACEMENTS
 from mdps_ref.bench import __main__ as bench
 from mdps_ref.bench import rows, timing
 from mdps_ref.bench.rows import Row, convolution_shapes, unet_flops
-from mdps_ref.kernels.replay import CALLS_BEFORE
 from mdps_ref.nn.unet import NETWORKS, UNetConfig, init_unet
 
 
@@ -108,8 +107,8 @@ def test_without_pytorch_it_says_so(quick, capsys, monkeypatch):
 
 
 def test_the_other_side_is_timed_in_turns(monkeypatch):
-    """Ours takes 1, 3, 1, 3 ... eighths of a second a call, turn by turn, theirs twice as long: the ratio is 2, noise or not."""
-    clock, lengths = [0.0], [0.125, 0.375]
+    """Ours takes 1, 3, 1, 3 ... seconds a turn on a pretend clock, theirs twice as long just after: the ratio is 2, noise or not."""
+    clock, lengths = [0.0], [1.0, 3.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(timing, "PAUSE", 0.0)
     turns = []
@@ -120,7 +119,7 @@ def test_the_other_side_is_timed_in_turns(monkeypatch):
     def theirs():
         clock[0] += 2 * lengths[0]
         turns.append(theirs)
-        if len(turns) % (CALLS_BEFORE + 1) == 0:  # the first calls of a turn are not counted, the next one is long enough
+        if len(turns) % 2 == 0:  # the first call of a turn is not counted, the second is long enough
             lengths.reverse()
 
     assert timing.in_turns(ours, theirs)[2] == 2.0

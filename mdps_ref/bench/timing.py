@@ -15,23 +15,22 @@ from mdps_ref.kernels.replay import CALLS_BEFORE
 from mdps_ref.kernels.threads import single_threaded_blas
 
 PAUSE = 0.02  # seconds before each turn, in which the other side's threads stop spinning
-LONG = 3.0  # seconds; uncounted calls end after that
+LONG = 3.0  # seconds after which a turn's calls are counted in any case
 TURN = 0.01  # seconds that a turn's counted calls take at least
 BUDGET = 2.0  # seconds a row and number of threads, if a turn had but one call
 PAIRS = (3, 25)  # at least and at most
 
 
-def timed(call, inside=contextlib.nullcontext):
+def timed(call, inside=contextlib.nullcontext, uncounted=1):
     """Return the wall time of a call among others of its kind, in seconds.
 
-    A turn's first calls are not counted. The very first wakes threads and fills caches: asleep, PyTorch's threads make a call of a
-    quarter of a millisecond take up to ten. Until the fourth, ours record what is then replayed, as in the steps of a chain or of a
-    training; where calls take so long that nothing is replayed, there is only one.  inside: makes the context in which the calls run.
+    The first calls of a turn, `uncounted`, wake threads and fill caches: asleep, PyTorch's threads make a call of a quarter of a
+    millisecond take up to ten. After LONG seconds there are no more of them.  inside: makes the context in which the calls run.
     """
     time.sleep(PAUSE)
     with inside():
         start = time.perf_counter()
-        for _ in range(CALLS_BEFORE):
+        for _ in range(uncounted):
             call()
             if time.perf_counter() - start > LONG:
                 break
@@ -45,9 +44,10 @@ def timed(call, inside=contextlib.nullcontext):
 def in_turns(ours, theirs=None, threads=None, budget=BUDGET):
     """Time both in turns: median times, and the median of theirs / ours pair by pair; None for what is not there.
 
-    Ours run inside `fast(threads)`.  The first pair is not counted.
+    Ours run inside `fast(threads)`, and are counted once networks are replayed, as in the steps of a chain or of a training.  The first
+    pair is not counted.
     """
-    calls = [(ours, functools.partial(fast, threads))] + ([] if theirs is None else [(theirs,)])
+    calls = [(ours, functools.partial(fast, threads), CALLS_BEFORE)] + ([] if theirs is None else [(theirs,)])
     pair = [timed(*call) for call in calls]
     count = min(max(PAIRS[0], round(budget / sum(pair))), PAIRS[1])
     pairs = [[timed(*call) for call in calls] for _ in range(count)]
