@@ -8,6 +8,8 @@ from mdps_ref.autograd import ops
 from mdps_ref.autograd.attention import self_attention
 from mdps_ref.autograd.conv import conv2d
 from mdps_ref.autograd.norm import group_norm, group_norm_silu
+from mdps_ref.autograd.tape import value_of
+from mdps_ref.backend import array_module, to_device
 
 
 def apply_conv2d(weights, name, x, shift=None, residual=None):
@@ -50,8 +52,10 @@ def timestep_embedding(t, width):
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
 
 
-def embed_time(weights, wave):
-    """Turn embedded timesteps into the vectors that every residual block maps.  Shapes: wave (N, width) -> (N, 4 width)."""
+def embed_time(weights, t, x, width):
+    """Turn timesteps into the vectors that every residual block maps.  Shapes: t (N) on the host -> (N, 4 width), on x's device."""
+    array = value_of(x)
+    wave = to_device(timestep_embedding(t, width).astype(array.dtype), array_module(array))
     return ops.silu(apply_linear(weights, "time.1", ops.silu(apply_linear(weights, "time.0", wave))))
 
 

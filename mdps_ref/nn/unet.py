@@ -18,10 +18,9 @@ import numpy as np
 from mdps_ref.autograd import ops
 from mdps_ref.autograd.network import network
 from mdps_ref.autograd.norm import group_norm_silu
-from mdps_ref.autograd.tape import value_of
-from mdps_ref.backend import array_module, random_stream, to_device
+from mdps_ref.backend import random_stream
 from mdps_ref.errors import InputError, check_arrays
-from mdps_ref.nn.layers import apply_conv2d, apply_norm, attention_block, embed_time, residual_block, timestep_embedding
+from mdps_ref.nn.layers import apply_conv2d, apply_norm, attention_block, embed_time, residual_block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,15 +198,13 @@ def unet(weights, x, t, config, record=None):
     -------
     array or Tensor, shape of `x`
     """
-    array = value_of(x)
-    wave = to_device(timestep_embedding(t, config.base_channels).astype(array.dtype), array_module(array))
-    return _layers(weights, x, wave, config, record) if record is not None else _network(weights, x, wave, config=config)
+    time = embed_time(weights, t, x, config.base_channels)
+    return _layers(weights, x, time, config, record) if record is not None else _network(weights, x, time, config=config)
 
 
-def _layers(weights, x, wave, config, record=None):
-    """The network itself, which depends on nothing but its arrays.  Shapes: x (N, H, W, C), wave (N, base_channels) -> as x."""
+def _layers(weights, x, time, config, record=None):
+    """The network behind the embedding of time.  Shapes: x (N, H, W, C), time (N, 4 base_channels) -> as x."""
     blocks = plan(config)
-    time = embed_time(weights, wave)
     h = apply_conv2d(weights, "first", x)
     skips = [h]
     for block in blocks.down:
