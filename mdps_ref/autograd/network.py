@@ -1,4 +1,4 @@
-"""A network: a function of weights and images that is called again and again on arrays of the same shapes."""
+"""A network: a function of weights and images that is called again and again with arrays of the same shapes."""
 
 import contextlib
 import contextvars
@@ -8,31 +8,37 @@ RUNNER = contextvars.ContextVar("runner", default=None)  # set by `kernels.fast`
 
 
 def network(forward):
-    """Let `fast` decide how a network is run.
+    """Mark a function as a network, which `fast` may replay; see `kernels.replay`.
 
     Parameters
     ----------
     forward : callable
-        forward(weights, *arrays, **settings) -> array or Tensor. What it does must depend on the shapes of its arguments alone.
+        forward(weights, *arrays, **settings) -> an array, a Tensor, or a list of arrays. Which calls it makes may depend on the shapes of
+        its arguments, not on their entries. It calls functions of NumPy and primitives; np.array and np.asarray would hide a constant
+        from the replay.
 
     Returns
     -------
     callable
-        The same function; inside `fast` its calls may be repeated from a recording, see `kernels.replay`.
+        The same function; inside `fast` its calls may be replayed.
     """
 
     @functools.wraps(forward)
     def call(weights, *arrays, **settings):
-        run = RUNNER.get()
-        return run(forward, weights, arrays, settings) if run else forward(weights, *arrays, **settings)
+        return (RUNNER.get() or as_written)(forward, weights, arrays, settings)
 
     return call
 
 
+def as_written(forward, weights, arrays, settings):
+    """Run a network; the RUNNER that never replays."""
+    return forward(weights, *arrays, **settings)
+
+
 @contextlib.contextmanager
 def without_replays():
-    """Run networks as they are written each time, inside `fast`, too."""
-    token = RUNNER.set(None)
+    """Run networks as they are written in this block, inside `fast`, too."""
+    token = RUNNER.set(as_written)
     try:
         yield
     finally:

@@ -167,7 +167,7 @@ def pull_back(output, cotangent, inputs, last=False):
         raise ValueError(f"the cotangent has shape {found}, the output {output.shape}; they must be the same")
     cotangents = {id(output.node): cotangent}
     wanted = {id(tensor.node) for tensor in inputs}
-    for node in _users_first(output.node):
+    for node in users_first(output.node):
         g = cotangents[id(node)] if id(node) in wanted else cotangents.pop(id(node))
         _check_unchanged(node)
         for parent, pulled in zip(node.parents, node.pullback(g) if node.parents else (), strict=True):
@@ -206,7 +206,7 @@ def value_and_gradient(loss, weights):
     return y.value, {name: array_module(w).zeros_like(w) if g is None else g for (name, w), g in gradients}
 
 
-def _users_first(output):
+def users_first(output):
     """Every Node from which that of the output was made, each after all that use it."""
     finished, seen, stack = [], set(), [(output, False)]
     while stack:

@@ -12,6 +12,8 @@ import numpy as np
 
 from mdps_ref.kernels.buffers import POOL, Pool
 
+ABOUT_SHAPES = (np.may_share_memory, np.ndim, np.result_type, np.shape, np.shares_memory, np.size)  # what they return is noted by nobody
+MOST_MEMORY = 2**29  # bytes of a recording: half a gigabyte
 UNSAFE = {"casting": "unsafe"}  # as an array's own assignment casts
 
 
@@ -32,8 +34,8 @@ class _Place(NamedTuple):
 class Recording(Pool):
     """Calls of NumPy, and a pool of memory for them alone.
 
-    A call's arrays are noted as places, so the recording holds none of them. Memory that the computation lets go is therefore used again
-    while it is recorded, as in any other pool; the same calls in the same order then can use the same memory.
+    A call's arrays are noted as places, so until `take_calls` the recording holds none of them. Memory that the computation lets go is
+    therefore used again while it is recorded, as in any other pool; the same calls in the same order then can use the same memory.
     """
 
     def __init__(self):
@@ -68,6 +70,8 @@ class Recording(Pool):
             raise NotRecordable("work that is shared among threads: their calls have no order")
 
     def _insert(self, at, size):
+        if sum(self._sizes) + size > MOST_MEMORY:
+            raise NotRecordable("much memory")
         super()._insert(at, size)
         self._addresses[id(self._buffers[at])] = _address(self._buffers[at])
 
@@ -86,12 +90,12 @@ class Recorded(np.ndarray):
     def __array_ufunc__(self, ufunc, method, *arguments, out=None, **settings):
         if method not in ("__call__", "reduce") or ufunc.nout > 1:
             raise NotRecordable(f"{ufunc.__name__}.{method}")
-        given = {name: value for name, value in settings.items() if value is not np._NoValue and (name, value) != ("where", True)}
-        return _noted(ufunc if method == "__call__" else ufunc.reduce, arguments, given, out[0] if out else None, True)
+        given = {name: value for name, value in settings.items() if value is not np._NoValue and not (name == "where" and value is True)}
+        return _call_and_note(ufunc if method == "__call__" else ufunc.reduce, arguments, given, out[0] if out else None)
 
     def __array_function__(self, function, _, arguments, settings):
         given = {name: value for name, value in settings.items() if name != "out"}
-        return _noted(function, arguments, given, settings.get("out"), "out" in settings)
+        return _call_and_note(function, arguments, given, settings.get("out"))
 
     def __getitem__(self, index):
         return self._view(_plain(self)[index])
@@ -103,7 +107,8 @@ class Recorded(np.ndarray):
 
     def reshape(self, *shape):
         view = _plain(self).reshape(*shape)
-        return view.view(Recorded) if np.may_share_memory(view, _plain(self)) else self.copy().reshape(*shape)
+        in_place = not view.size or np.may_share_memory(view, _plain(self))
+        return view.view(Recorded) if in_place else self.copy().reshape(*shape)
 
     def copy(self):
         return self.astype(self.dtype)
@@ -128,7 +133,8 @@ def _refused(name):
 
 
 _NUMBERS = "__bool__ __complex__ __contains__ __float__ __index__ __int__ item tolist tobytes".split()
-_COPIES = "argmax argmin argsort choose compress cumprod cumsum dot fill nonzero partition put ravel repeat round sort take".split()
+_COPIES = "argmax argmin argsort choose compress cumprod cumsum dot fill flat flatten nonzero partition put ravel repeat".split()
+_COPIES += "round searchsorted sort take trace".split()
 for _name in (*_NUMBERS, *_COPIES):
     setattr(Recorded, _name, _refused(_name))
 
@@ -141,28 +147,34 @@ def _recording():
     return pool
 
 
-def _noted(function, arguments, settings, out, takes_out):
-    """Call a function of NumPy, and note the call unless its result is a view or no array. A new result gets memory of the recording."""
-    recording, computed = _recording(), out is None
+def _call_and_note(function, arguments, settings, out):
+    """Call a function of NumPy, and note the call unless its result is a view. A new result gets memory of the recording."""
+    recording = _recording()
     arguments, settings = _changed(Recorded, _plain, arguments), _changed(Recorded, _plain, settings)
-    if computed:
-        result = function(*arguments, **settings)
-        if not isinstance(result, np.ndarray | np.generic):
-            return result
-        if result.base is not None and _shares_memory(result, arguments):
-            return result.view(Recorded)
-        out = recording.empty(result.shape, result.dtype)
-        np.copyto(_plain(out), result)
-    if isinstance(function, np.ufunc):
-        call = function, (*arguments, _plain(out)), settings  # NumPy reads `out` faster by position
-    elif takes_out:
-        call = function, arguments, settings | {"out": _plain(out)}
-    else:
-        call = _copy_result, (function, _plain(out), arguments, settings), {}
-    recording.note(*call)
-    if not computed:
-        call[0](*call[1], **call[2])
+    if out is not None:
+        function, arguments, settings = _writing(function, arguments, settings, _plain(out), takes_out=True)
+        recording.note(function, arguments, settings)
+        function(*arguments, **settings)
+        return out
+    result = function(*arguments, **settings)
+    if function in ABOUT_SHAPES:
+        return result
+    if not isinstance(result, np.ndarray | np.generic):
+        raise NotRecordable(f"the result of {function.__name__}")
+    if isinstance(result, np.ndarray) and result.base is not None and _shares_memory(result, arguments):
+        return result.view(Recorded)
+    out = recording.empty(result.shape, result.dtype)
+    np.copyto(_plain(out), result)
+    takes_out = isinstance(function, np.ufunc) or getattr(function, "__name__", "") == "reduce"
+    recording.note(*_writing(function, arguments, settings, _plain(out), takes_out))
     return out
+
+
+def _writing(function, arguments, settings, out, takes_out):
+    """A call that writes to `out` what a call returns: (function, arguments, settings)."""
+    if isinstance(function, np.ufunc):
+        return function, (*arguments, out), settings  # NumPy reads `out` faster by position
+    return (function, arguments, settings | {"out": out}) if takes_out else (_copy_result, (function, out, arguments, settings), {})
 
 
 def _shares_memory(result, arguments):

@@ -1,10 +1,12 @@
-"""Replay: the second time that a network gets arguments of the same shapes, its calls of NumPy are noted; later they are just repeated.
+"""Replay: a network's calls of NumPy are recorded once; from the fourth call of the network on, only these are made again.
 
-A small network spends half of its time in Python: it looks up twins, cuts views, asks for buffers, and all that comes out the same at
-every step. `recording.py` keeps the calls of NumPy alone. A replay copies the arguments into the recording's memory, makes the calls in a
-loop of two lines, and copies the result. The weights are read where they lie, so a step of training is seen.
+A small network spends half of its time in Python: it looks up twins, cuts views and asks for buffers, and at every step all of that comes
+out the same. A replay copies the arguments into the recording's memory, makes the recorded calls in a loop of two lines, and copies the
+result. The weights are read where they lie, so a step of training is seen.
 
-The third time both ways run. Only if they agree in every bit, the replay takes over.
+The first call computes. The second is recorded, see `recording.py`. The third computes and replays, and only if both agree in every bit
+the replay takes over. An argument's cotangents from inside the network are added up before those from outside; where the network uses an
+argument twice, the last bit may differ from a run without replays.
 """
 
 import contextlib
@@ -13,14 +15,15 @@ import weakref
 
 import numpy as np
 
-from mdps_ref.autograd.network import RUNNER
-from mdps_ref.autograd.tape import Node, Tensor, pull_back, value_of
+from mdps_ref.autograd.network import RUNNER, as_written
+from mdps_ref.autograd.tape import Node, Tensor, pull_back, users_first, value_of
 from mdps_ref.kernels.buffers import POOL
 from mdps_ref.kernels.recording import NotRecordable, Recorded, Recording
 
 LARGEST = 2**17  # entries of all images together; with more, Python's share is small, and the memory of a recording large
 CALLS_BEFORE = 3  # that are computed before the first replay
-KEPT = 4  # recordings at most; with more the oldest is dropped
+ATTEMPTS = 4  # to record and to compare, at most; a result that nobody pulls back ends an attempt
+KEPT = 4  # recordings at most, with their weights; then the one that was not used for longest is dropped
 
 
 class Replays:
@@ -32,8 +35,7 @@ class Replays:
     def __call__(self, forward, weights, arrays, settings):
         leaves = [*weights.values(), *arrays]
         values = [value_of(leaf) for leaf in leaves]
-        suits = all(type(value) is np.ndarray for value in values) and sum(a.size for a in values[len(weights) :]) <= LARGEST
-        if not suits or not self._lock.acquire(blocking=False):  # another thread may run a network, too
+        if not _suits(values, len(weights)) or not self._lock.acquire(blocking=False):  # another thread may run a network, too
             return forward(weights, *arrays, **settings)
         try:
             return self._replay(forward, weights, leaves, values, settings)(leaves, values)
@@ -41,19 +43,22 @@ class Replays:
             self._lock.release()
 
     def _replay(self, forward, weights, leaves, values, settings):
-        """The _Replay for these weights and settings, and for arguments like these."""
+        """The _Replay for these weights and settings, and for arguments like these; the network itself, if a setting has no hash."""
         names, count = list(weights), len(weights)
         wrapped = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+        def compute(leaves):
+            return forward(dict(zip(names, leaves[:count], strict=True)), *leaves[count:], **settings)
+
         like = [(value.shape, value.dtype) for value in values[count:]]
-        key = forward, *settings.items(), *names, *map(id, values[:count]), *like, *wrapped
-        replay = self._replays.pop(key, None)
-        if replay is None:
-
-            def compute(leaves):
-                return forward(dict(zip(names, leaves, strict=False)), *leaves[count:], **settings)
-
-            replay = _Replay(forward.__name__, compute, values[:count], wrapped)
-        self._replays[key] = replay  # behind all others: the first is the one that was not used for longest
+        exactly = [(name, type(value), value) for name, value in settings.items()]
+        key = forward, *exactly, *names, *map(id, values[:count]), *like, *wrapped
+        try:
+            hash(key)
+        except TypeError:
+            return lambda leaves, _: compute(leaves)
+        replay = self._replays.pop(key, None) or _Replay(forward.__name__, compute, values[:count], wrapped, self._lock)
+        self._replays[key] = replay  # behind all others
         if len(self._replays) > KEPT:
             del self._replays[next(iter(self._replays))]
         return replay
@@ -62,114 +67,156 @@ class Replays:
 class _Replay:
     """A network with given weights, for arguments of given shapes: computed, recorded, compared, and then replayed.
 
-    compute(leaves) runs the network; leaves are all its arrays, first the weights. wrapped: the places of Tensors among them.
+    compute(leaves) runs the network; leaves are all its arrays, first the weights. wrapped: the places of Tensors among them. lock: is held
+    by who calls this, and by who uses the program for a pullback.
     """
 
-    def __init__(self, name, compute, weights, wrapped):
-        self._name, self._compute, self._weights, self._wrapped = name, compute, weights, wrapped
-        self._run, self._waiting = _Replay._first, _nothing
+    def __init__(self, name, compute, weights, wrapped, lock):
+        self._name, self._compute, self._weights, self._wrapped, self._lock = name, compute, weights, wrapped, lock
+        self._next, self._program, self._attempts, self._results, self._waiting = _Replay._first, None, 0, 0, _nothing
 
     def __call__(self, leaves, values):
-        if self._waiting() is not None:  # an earlier result, for its pullback, which needs the program's memory
+        if self._waiting() is not None:  # an earlier result may still be pulled back, which needs the program's memory
             return self._compute(leaves)
-        return self._run(self, leaves, values)
+        if self._next in (_Replay._record, _Replay._compare):
+            self._attempts += 1
+        if self._attempts > ATTEMPTS:
+            self._give_up()
+        return self._next(self, leaves, values)
+
+    def _give_up(self):
+        self._next, self._program, self._attempts = _Replay._run, None, 0
 
     def _first(self, leaves, values):
-        self._run = _Replay._second
+        self._next = _Replay._record
         return self._compute(leaves)
 
-    def _second(self, leaves, values):
-        """Record."""
+    def _run(self, leaves, values):
+        return self._compute(leaves)
+
+    def _record(self, leaves, values):
         self._program = _Program(self._compute, len(self._weights), self._wrapped)
         try:
             results = self._program.record(values)
         except NotRecordable:
-            self._run = _Replay._never
+            self._give_up()
             return self._compute(leaves)
         if self._wrapped:
-            return self._tensor(results, leaves, values, self._recorded)
-        self._run = _Replay._third
+            return self._tensor(results, leaves, values, self._record_pullback)
+        self._next = _Replay._compare
         return results
 
-    def _recorded(self, g):
+    def _record_pullback(self, g, values):
+        if self._next is _Replay._compare:  # it is recorded already
+            return self._program.replay_pullback(g)
         try:
             cotangents = self._program.record_pullback(g)
         except NotRecordable:
-            self._run = _Replay._never
+            self._give_up()
             return None
-        self._run = _Replay._third
+        self._next = _Replay._compare
         return cotangents
 
-    def _third(self, leaves, values):
-        """Compute, and compare with the replay."""
-        tensors = self._wrap(values)
-        output = self._compute(tensors)
-        same = _alike(_arrays_in(output), _as_list(self._program.replay(values)))
-        self._run = _Replay._later if same else _Replay._never
-        if not self._wrapped:
-            return output
+    def _compare(self, leaves, values):
+        """Compute, and compare with the replay; on other entries, where the arguments are still those that were recorded."""
+        others = self._program.changed(values)
+        output, again = self._graph(others)
+        if not _alike(_arrays_in(output), _as_list(self._program.replay(others))):
+            self._give_up()
+            return self._compute(leaves)
+        if self._wrapped:
+            y = value_of(output if others is values else self._graph(values)[0])
+            return self._tensor(y, leaves, values, lambda g, values: self._compare_pullback(g, values, others, again))
+        self._next = _Replay._replay
+        return output if others is values else self._compute(leaves)
 
-        def compared(g):
-            expected = _cotangents(output, g, [tensors[i] for i in self._wrapped])
-            if not (same and _alike(expected, self._program.replay_pullback(g))):
-                self._run = _Replay._never
-            return expected
+    def _compare_pullback(self, g, values, others, again):
+        expected = again(g)
+        if _alike(expected, self._program.replay_pullback(g)):
+            self._next = _Replay._replay
+        else:
+            self._give_up()
+        return expected if others is values else None
 
-        return self._tensor(output.value, leaves, values, compared)
-
-    def _later(self, leaves, values):
+    def _replay(self, leaves, values):
         results = self._program.replay(values)
-        return self._tensor(results, leaves, values, self._program.replay_pullback) if self._wrapped else results
+        return self._tensor(results, leaves, values, self._replay_pullback) if self._wrapped else results
 
-    def _never(self, leaves, values):
-        self._program = None
-        return self._compute(leaves)
-
-    def _wrap(self, values):
-        return [Tensor(value) if i in self._wrapped else value for i, value in enumerate(values)]
+    def _replay_pullback(self, g, values):
+        return self._program.replay_pullback(g)
 
     def _tensor(self, y, leaves, values, pullback):
-        """y, with a pullback for once. Where that gives None, and when it is asked again, all is computed anew."""
-        unused = [pullback]
+        """y as a Tensor. Its pullback uses the program until there is a later result; after that, all is computed anew.
+
+        pullback(g, values): the cotangents, or None to compute them.
+        """
+        self._results += 1
+        number, reached = self._results, self._program.reached
 
         def pulled(g):
-            cotangents = unused.pop()(g) if unused else None
-            self._waiting = _nothing
-            if cotangents is None:
-                tensors = self._wrap(values)
-                cotangents = _cotangents(self._compute(tensors), g, [tensors[i] for i in self._wrapped])
-            return cotangents
+            cotangents = None
+            if type(g) is np.ndarray and g.dtype == y.dtype and self._lock.acquire(blocking=False):
+                try:
+                    if number == self._results and self._program is not None:
+                        cotangents = pullback(g, values)
+                        self._waiting = _nothing
+                finally:
+                    self._lock.release()
+            return self._graph(values, reached)[1](g) if cotangents is None else cotangents
 
         self._waiting = weakref.ref(pulled)
-        return Tensor(y, Node(self._name, [leaves[i].node for i in self._wrapped], pulled))
+        return Tensor(y, Node(self._name, [leaves[i].node for i in reached], pulled))
+
+    def _graph(self, values, reached=None):
+        """Run the network on Tensors; return the output, and its pullback to the `reached` arguments."""
+        tensors = [Tensor(value) if i in self._wrapped else value for i, value in enumerate(values)]
+        output = self._compute(tensors)
+        inputs = [tensors[i] for i in (self._program.reached if reached is None else reached)]
+        return output, lambda g: pull_back(output, g, inputs)
 
 
 class _Program:
-    """The calls of a network's forward pass, and of its pullback to the wrapped arguments, in memory of their own."""
+    """The calls of a network's forward pass, and of its pullback, in memory of their own.
+
+    The pullback's calls leave the memory of the forward pass as it is, so a pullback can be repeated.
+
+    Attributes
+    ----------
+    reached : list of int
+        Those of the wrapped arguments that the output depends on.
+    """
 
     def __init__(self, compute, weights, wrapped):
         self._compute, self._count, self._wrapped, self._recording = compute, weights, wrapped, Recording()
 
     def record(self, values):
-        """Compute the network's result, and note the calls."""
+        """Compute the network's result, and record that.  Raises: NotRecordable."""
         leaves = [value.view(Recorded) for value in values[: self._count]]
-        leaves += [self._copied(value) for value in values[self._count :]]
+        leaves += [self._copied_in(value) for value in values[self._count :]]
         self._leaves = [Tensor(leaf) if i in self._wrapped else leaf for i, leaf in enumerate(leaves)]
-        with self._recording_it():
+        with self._in_use():
             self._output = self._compute(self._leaves)
-        if self._wrapped and not isinstance(self._output, Tensor):
-            raise NotRecordable("a result that depends on nothing that was wrapped")
+        self._check_output()
+        nodes = {id(node) for node in users_first(self._output.node)} if self._wrapped else ()
+        self.reached = [i for i in self._wrapped if id(self._leaves[i].node) in nodes]
         self._arguments, self._results = _plain(leaves[self._count :]), _plain(_arrays_in(self._output))
-        self._forward, self._one = self._recording.take_calls(), not isinstance(self._output, list)
+        self._forward, self._is_list = self._recording.take_calls(), isinstance(self._output, list)
         if not self._wrapped:
             self._leaves = self._output = None
-        return self._copies(self._results)
+        return self._copies_out()
+
+    def _check_output(self):
+        """Raises: NotRecordable for what cannot be given back alike: a number, a tuple, an array that should be a Tensor."""
+        kind = Tensor if self._wrapped else np.ndarray
+        fits = all(isinstance(y, kind) for y in _as_list(self._output)) and not (self._wrapped and isinstance(self._output, list))
+        if not fits or any(y.ndim == 0 for y in _as_list(self._output)):
+            raise NotRecordable("the kind of result")
 
     def record_pullback(self, g):
-        """Compute the cotangents of the wrapped arguments, and note the calls."""
-        cotangent = self._copied(g)
-        with self._recording_it():
-            cotangents = _cotangents(self._output, cotangent, [self._leaves[i] for i in self._wrapped])
+        """Compute the cotangents of the reached arguments, and record that.  Raises: NotRecordable."""
+        cotangent = self._copied_in(g)
+        with self._in_use():
+            cotangents = pull_back(self._output, cotangent, [self._leaves[i] for i in self.reached], last=True)
         self._leaves = self._output = None
         (self._cotangent,), self._cotangents = _plain([cotangent]), _plain(cotangents)
         self._pullback = self._recording.take_calls()
@@ -180,7 +227,7 @@ class _Program:
             np.copyto(argument, value)
         for function, arguments in self._forward:
             function(*arguments)
-        return self._copies(self._results)
+        return self._copies_out()
 
     def replay_pullback(self, g):
         np.copyto(self._cotangent, g)
@@ -188,18 +235,24 @@ class _Program:
             function(*arguments)
         return [to.copy() for to in self._cotangents]
 
-    def _copied(self, value):
-        """A copy in the recording's memory."""
+    def changed(self, values):
+        """Return the values, or, if no argument has changed since the last time, values with other arguments."""
+        arguments = values[self._count :]
+        return [*values[: self._count], *(np.roll(a, 1) for a in arguments)] if _alike(arguments, self._arguments) else values
+
+    def _copied_in(self, value):
         copy = self._recording.empty(value.shape, value.dtype)
         np.copyto(copy.view(np.ndarray), value)
         return copy
 
-    def _copies(self, results):
-        return results[0].copy() if self._one else [result.copy() for result in results]
+    def _copies_out(self):
+        copies = [result.copy() for result in self._results]
+        return copies if self._is_list else copies[0]
 
     @contextlib.contextmanager
-    def _recording_it(self):
-        settings = {POOL: self._recording, RUNNER: None}
+    def _in_use(self):
+        """Note the calls of the block."""
+        settings = {POOL: self._recording, RUNNER: as_written}
         tokens = [(variable, variable.set(value)) for variable, value in settings.items()]
         try:
             yield
@@ -208,14 +261,18 @@ class _Program:
                 variable.reset(token)
 
 
+def _suits(values, count):
+    """Whether all arrays, the first `count` of them weights, are on the host, and the others small and in C's order."""
+    arguments = values[count:]
+    return (
+        all(type(value) is np.ndarray for value in values)
+        and sum(argument.size for argument in arguments) <= LARGEST
+        and all(argument.flags.c_contiguous for argument in arguments)
+    )
+
+
 def _nothing():
     return None
-
-
-def _cotangents(output, g, inputs):
-    """The cotangents of `inputs`, with zeros for one that the output does not depend on."""
-    pulled = pull_back(output, g, inputs, last=True)
-    return [np.zeros_like(tensor.value) if to is None else to for to, tensor in zip(pulled, inputs, strict=True)]
 
 
 def _as_list(output):
@@ -233,4 +290,4 @@ def _plain(arrays):
 
 def _alike(expected, found):
     """Whether arrays agree in every bit."""
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(expected, found, strict=True))
+    return all((a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()) for a, b in zip(expected, found, strict=True))

@@ -20,9 +20,11 @@ from mdps_ref.backend import array_module
 from mdps_ref.kernels import attention, blocks, convolution, depthwise, normalisation, winograd
 from mdps_ref.kernels.buffers import POOL, Pool
 from mdps_ref.kernels.processes import FORKS
+from mdps_ref.kernels.recording import Recorded
 from mdps_ref.kernels.replay import Replays
 from mdps_ref.kernels.threads import CORES, LIMIT, single_threaded_blas
 
+HOST = (np.ndarray, Recorded)  # types of arrays that twins take
 UFUNC_BUFFER = 1024  # entries; NumPy copies a broadcast argument into this buffer (by default 8192) unless a line is longer than half of it
 
 
@@ -77,7 +79,7 @@ def same_size(forward, to_image, to_kernel):
 def on_host(*arrays, axes=1, **_):
     """True for host arrays of one dtype of floats, the first of at least `axes` axes and not empty."""
     first = arrays[0]
-    on_host = all(isinstance(a, np.ndarray) for a in arrays) and first.dtype.kind == "f" and len({a.dtype for a in arrays}) == 1
+    on_host = all(type(a) in HOST for a in arrays) and first.dtype.kind == "f" and len({a.dtype for a in arrays}) == 1
     return on_host and first.ndim >= axes and first.size > 0
 
 
@@ -153,7 +155,7 @@ def fast(threads=None, forks=True):
     limit = threads or (LIMIT.get() if pool else CORES)
     settings = {
         REPLACEMENTS: replace,
-        RUNNER: RUNNER.get() if pool else Replays(),
+        RUNNER: RUNNER.get() or Replays(),
         POOL: pool or Pool(),
         LIMIT: min(limit, CORES),
         FORKS: forks and FORKS.get(),

@@ -249,3 +249,11 @@ def test_the_pullback_to_one_small_image_is_that_of_the_plain_form_however_its_c
     x, w, g = (rng.standard_normal(shape) for shape in ((1, 4, 5, channels), (3, 3, channels, 2), (1, 4, 5, 2)))
     expected = next(iter(conv2d(Tensor(x), w, np.zeros(2)).node.pullback(g)))
     np.testing.assert_allclose(convolution.direct_to_image(g, w), expected, atol=1e-12)
+
+
+def test_a_masked_array_keeps_its_mask():
+    x = np.ma.masked_array(np.ones((2, 4, 4, 3)), mask=False)
+    x[..., 1] = np.ma.masked
+    with fast():
+        summed = ops.sum(x, axis=(0, 1, 2))
+    np.testing.assert_array_equal(summed.mask, [False, True, False])
