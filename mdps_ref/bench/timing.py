@@ -9,31 +9,27 @@ import time
 
 import numpy as np
 
+from mdps_ref.autograd.network import RUNNER
 from mdps_ref.autograd.ops import matmul
 from mdps_ref.kernels import fast
-from mdps_ref.kernels.replay import CALLS_BEFORE
+from mdps_ref.kernels.replay import CALLS_BEFORE, Replays
 from mdps_ref.kernels.threads import single_threaded_blas
 
 PAUSE = 0.02  # seconds before each turn, in which the other side's threads stop spinning
-LONG = 3.0  # seconds after which a turn's calls are counted in any case
 TURN = 0.01  # seconds that a turn's counted calls take at least
 BUDGET = 2.0  # seconds a row and number of threads, if a turn had but one call
 PAIRS = (3, 25)  # at least and at most
 
 
-def timed(call, inside=contextlib.nullcontext, uncounted=1):
+def timed(call, inside=contextlib.nullcontext):
     """Return the wall time of a call among others of its kind, in seconds.
 
-    The first calls of a turn, `uncounted`, wake threads and fill caches: asleep, PyTorch's threads make a call of a quarter of a
-    millisecond take up to ten. After LONG seconds there are no more of them.  inside: makes the context in which the calls run.
+    The first call of a turn wakes threads and fills caches, so it is not counted: asleep, PyTorch's threads make a call of a quarter of
+    a millisecond take up to ten.  inside: makes the context in which the calls run.
     """
     time.sleep(PAUSE)
     with inside():
-        start = time.perf_counter()
-        for _ in range(uncounted):
-            call()
-            if time.perf_counter() - start > LONG:
-                break
+        call()
         count, start = 0, time.perf_counter()
         while count == 0 or time.perf_counter() - start < TURN:
             call()
@@ -44,13 +40,20 @@ def timed(call, inside=contextlib.nullcontext, uncounted=1):
 def in_turns(ours, theirs=None, threads=None, budget=BUDGET):
     """Time both in turns: median times, and the median of theirs / ours pair by pair; None for what is not there.
 
-    Ours run inside `fast(threads)`, and are counted once networks are replayed, as in the steps of a chain or of a training.  The first
-    pair is not counted.
+    Ours run inside `fast(threads)`, and networks are recorded before: what is timed are replays, as in the steps of a chain or of a
+    training.  The first pair is not counted.
     """
-    calls = [(ours, functools.partial(fast, threads), CALLS_BEFORE)] + ([] if theirs is None else [(theirs,)])
-    pair = [timed(*call) for call in calls]
-    count = min(max(PAIRS[0], round(budget / sum(pair))), PAIRS[1])
-    pairs = [[timed(*call) for call in calls] for _ in range(count)]
+    calls = [(ours, functools.partial(fast, threads))] + ([] if theirs is None else [(theirs,)])
+    token = RUNNER.set(Replays())  # for all turns
+    try:
+        with fast(threads):
+            for _ in range(CALLS_BEFORE):
+                ours()
+        pair = [timed(*call) for call in calls]
+        count = min(max(PAIRS[0], round(budget / sum(pair))), PAIRS[1])
+        pairs = [[timed(*call) for call in calls] for _ in range(count)]
+    finally:
+        RUNNER.reset(token)
     times = [statistics.median(column) for column in zip(*pairs, strict=True)]
     return (times[0], None, None) if theirs is None else (*times, statistics.median(b / a for a, b in pairs))
 
