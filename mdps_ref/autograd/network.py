@@ -13,9 +13,9 @@ def network(forward):
     Parameters
     ----------
     forward : callable
-        forward(weights, *arrays, **settings) -> an array, a Tensor, or a list of arrays. Which calls it makes may depend on the shapes of
-        its arguments, not on their entries. It calls functions of NumPy and primitives; np.array and np.asarray would hide a constant
-        from the replay.
+        forward(weights, *arrays, **settings) -> an array, a Tensor, or a list of arrays. It calls functions of NumPy and primitives. Which
+        ones may depend on the shapes of its arguments, not on their entries. It writes to no argument, has no other result, and makes no
+        plain copy of an argument by np.array, np.asarray or np.ascontiguousarray: a replay would take the copy for a constant.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """A recording: the calls of NumPy that a computation makes, and the memory that they work on, so that they can be made again.
 
-An array of the class `Recorded` notes the calls of NumPy that it takes part in. A view of it is not noted, since the next time it would
-be a view of the same memory. What cannot be noted raises NotRecordable.
+An array of the class `Recorded` notes the calls of NumPy that it takes part in. Taking a view is not noted: at a replay the array has the
+same memory, so the view that was made while recording still fits. What cannot be noted raises NotRecordable.
 """
 
 import functools
@@ -12,8 +12,8 @@ import numpy as np
 
 from mdps_ref.kernels.buffers import POOL, Pool
 
-ABOUT_SHAPES = (np.may_share_memory, np.ndim, np.result_type, np.shape, np.shares_memory, np.size)  # what they return is noted by nobody
-MOST_MEMORY = 2**29  # bytes of a recording: half a gigabyte
+ABOUT_SHAPES = (np.may_share_memory, np.ndim, np.result_type, np.shape, np.shares_memory, np.size)  # these read shapes and types alone
+MOST_MEMORY = 2**29  # bytes of all recordings together: half a gigabyte
 UNSAFE = {"casting": "unsafe"}  # as an array's own assignment casts
 
 
@@ -40,11 +40,13 @@ class Recording(Pool):
 
     def __init__(self):
         super().__init__()
-        self._calls, self._addresses, self._thread = [], {}, threading.get_ident()
+        self.memory, self._calls, self._addresses, self._thread = 0, [], {}, threading.get_ident()
 
     def empty(self, shape, dtype):
-        """Return a Recorded array of any content.  Raises: NotRecordable in another thread than the first."""
+        """Return a Recorded array of any content.  Raises: NotRecordable in another thread than the first, or for Python's objects."""
         self._check_thread()
+        if np.dtype(dtype).hasobject:
+            raise NotRecordable("an array of objects")
         return self.in_buffer(shape, dtype).view(Recorded)
 
     def note(self, function, arguments, settings):
@@ -70,7 +72,8 @@ class Recording(Pool):
             raise NotRecordable("work that is shared among threads: their calls have no order")
 
     def _insert(self, at, size):
-        if sum(self._sizes) + size > MOST_MEMORY:
+        self.memory += size
+        if self.memory > MOST_MEMORY:
             raise NotRecordable("much memory")
         super()._insert(at, size)
         self._addresses[id(self._buffers[at])] = _address(self._buffers[at])

@@ -1,16 +1,17 @@
 """Replay: a network's calls of NumPy are recorded once; from the fourth call of the network on, only these are made again.
 
 A small network spends half of its time in Python: it looks up twins, cuts views and asks for buffers, and at every step all of that comes
-out the same. A replay copies the arguments into the recording's memory, makes the recorded calls in a loop of two lines, and copies the
-result. The weights are read where they lie, so a step of training is seen.
+out the same. A replay copies the arguments into the recording's memory, makes the recorded calls in a short loop, and returns a copy of the
+result. Weights are not copied: a replay reads the network's own arrays, so it uses weights that training has just changed.
 
-The first call computes. The second is recorded, see `recording.py`. The third computes and replays, and only if both agree in every bit
-the replay takes over. An argument's cotangents from inside the network are added up before those from outside; where the network uses an
-argument twice, the last bit may differ from a run without replays.
+The first call computes. The second is recorded, see `recording.py`; that takes up to five times as long. The third computes and replays,
+and only if both agree in every bit the replay takes over. An argument's cotangents from inside the network are added up before those from
+outside; where the network uses an argument twice, the last bit may differ from a run without replays.
 """
 
 import contextlib
 import threading
+import warnings
 import weakref
 
 import numpy as np
@@ -18,28 +19,30 @@ import numpy as np
 from mdps_ref.autograd.network import RUNNER, as_written
 from mdps_ref.autograd.tape import Node, Tensor, pull_back, users_first, value_of
 from mdps_ref.kernels.buffers import POOL
-from mdps_ref.kernels.recording import NotRecordable, Recorded, Recording
+from mdps_ref.kernels.recording import MOST_MEMORY, NotRecordable, Recorded, Recording
 
 LARGEST = 2**17  # entries of all images together; with more, Python's share is small, and the memory of a recording large
 CALLS_BEFORE = 3  # that are computed before the first replay
-ATTEMPTS = 4  # to record and to compare, at most; a result that nobody pulls back ends an attempt
-KEPT = 4  # recordings at most, with their weights; then the one that was not used for longest is dropped
+ATTEMPTS = 4  # calls that record or compare, at most; one that is not pulled back is lost, and in the end the network is only computed
+KEPT = 4  # recordings at most, with their weights, in MOST_MEMORY; beyond, the one that was not used for longest is dropped
 
 
 class Replays:
     """The networks that run inside a block of `fast`: the RUNNER of `autograd.network`."""
 
     def __init__(self):
-        self._replays, self._lock = {}, threading.Lock()
+        self._replays, self._dropped, self._lock = {}, set(), threading.Lock()
 
     def __call__(self, forward, weights, arrays, settings):
         leaves = [*weights.values(), *arrays]
         values = [value_of(leaf) for leaf in leaves]
-        if not _suits(values, len(weights)) or not self._lock.acquire(blocking=False):  # another thread may run a network, too
+        suits = type(weights) is dict and _suits(values, len(weights))
+        if not suits or not self._lock.acquire(blocking=False):  # another thread may run a network, too
             return forward(weights, *arrays, **settings)
         try:
             return self._replay(forward, weights, leaves, values, settings)(leaves, values)
         finally:
+            self._drop()
             self._lock.release()
 
     def _replay(self, forward, weights, leaves, values, settings):
@@ -58,10 +61,17 @@ class Replays:
         except TypeError:
             return lambda leaves, _: compute(leaves)
         replay = self._replays.pop(key, None) or _Replay(forward.__name__, compute, values[:count], wrapped, self._lock)
+        if hash(key) in self._dropped:
+            replay.give_up()
         self._replays[key] = replay  # behind all others
-        if len(self._replays) > KEPT:
-            del self._replays[next(iter(self._replays))]
         return replay
+
+    def _drop(self):
+        """Drop what was not used for longest. It is not recorded again: for networks in rotation that would cost more than it saves."""
+        while len(self._replays) > KEPT or sum(replay.memory for replay in self._replays.values()) > MOST_MEMORY:
+            key = next(iter(self._replays))
+            del self._replays[key]
+            self._dropped.add(hash(key))
 
 
 class _Replay:
@@ -81,10 +91,17 @@ class _Replay:
         if self._next in (_Replay._record, _Replay._compare):
             self._attempts += 1
         if self._attempts > ATTEMPTS:
-            self._give_up()
+            self.give_up()
+        self._results += 1  # from here on the program's memory belongs to this result
         return self._next(self, leaves, values)
 
-    def _give_up(self):
+    @property
+    def memory(self):
+        """Bytes of the recording."""
+        return self._program.memory if self._program else 0
+
+    def give_up(self):
+        """Compute from now on."""
         self._next, self._program, self._attempts = _Replay._run, None, 0
 
     def _first(self, leaves, values):
@@ -98,67 +115,73 @@ class _Replay:
         self._program = _Program(self._compute, len(self._weights), self._wrapped)
         try:
             results = self._program.record(values)
-        except NotRecordable:
-            self._give_up()
+        except Exception:  # NotRecordable, or what the network raises where it is computed, too
+            self.give_up()
             return self._compute(leaves)
         if self._wrapped:
             return self._tensor(results, leaves, values, self._record_pullback)
         self._next = _Replay._compare
         return results
 
-    def _record_pullback(self, g, values):
+    def _record_pullback(self, g):
         if self._next is _Replay._compare:  # it is recorded already
             return self._program.replay_pullback(g)
         try:
             cotangents = self._program.record_pullback(g)
-        except NotRecordable:
-            self._give_up()
+        except Exception:
+            self.give_up()
             return None
         self._next = _Replay._compare
         return cotangents
 
     def _compare(self, leaves, values):
-        """Compute, and compare with the replay; on other entries, where the arguments are still those that were recorded."""
-        others = self._program.changed(values)
-        output, again = self._graph(others)
-        if not _alike(_arrays_in(output), _as_list(self._program.replay(others))):
-            self._give_up()
+        """Compute and replay, and compare. An argument that is the same as before is changed for that: it would hide a constant."""
+        others, is_changed = self._program.changed(values)
+        output, pullback = self._agreeing(others, is_changed)
+        if output is None:
+            self.give_up()
             return self._compute(leaves)
         if self._wrapped:
-            y = value_of(output if others is values else self._graph(values)[0])
-            return self._tensor(y, leaves, values, lambda g, values: self._compare_pullback(g, values, others, again))
+            y = value_of(self._compute(leaves) if is_changed else output)
+            return self._tensor(y, leaves, values, lambda g: self._compare_pullback(g, pullback, is_changed))
         self._next = _Replay._replay
-        return output if others is values else self._compute(leaves)
+        return self._compute(leaves) if is_changed else output
 
-    def _compare_pullback(self, g, values, others, again):
-        expected = again(g)
-        if _alike(expected, self._program.replay_pullback(g)):
-            self._next = _Replay._replay
-        else:
-            self._give_up()
-        return expected if others is values else None
+    def _agreeing(self, values, is_changed):
+        """The network's output and its pullback, if the replay agrees; else None twice."""
+        with _quiet(is_changed), contextlib.suppress(*((Exception,) if is_changed else ())):  # changed arguments may not suit the network
+            output, pullback = self._graph(values)
+            if _alike(_arrays_in(output), _as_list(self._program.replay(values))):
+                return output, pullback
+        return None, None
+
+    def _compare_pullback(self, g, pullback, is_changed):
+        with _quiet(is_changed), contextlib.suppress(*((Exception,) if is_changed else ())):
+            expected = pullback(g)
+            if _alike(expected, self._program.replay_pullback(g)):
+                self._next = _Replay._replay
+                return None if is_changed else expected
+        self.give_up()
+        return None
 
     def _replay(self, leaves, values):
         results = self._program.replay(values)
-        return self._tensor(results, leaves, values, self._replay_pullback) if self._wrapped else results
-
-    def _replay_pullback(self, g, values):
-        return self._program.replay_pullback(g)
+        return self._tensor(results, leaves, values, self._program.replay_pullback) if self._wrapped else results
 
     def _tensor(self, y, leaves, values, pullback):
         """y as a Tensor. Its pullback uses the program until there is a later result; after that, all is computed anew.
 
-        pullback(g, values): the cotangents, or None to compute them.
+        pullback(g): the cotangents, or None to compute them.
         """
-        self._results += 1
-        number, reached = self._results, self._program.reached
+        number, reached, count = self._results, self._program.reached, len(self._weights)
+        values = [*values[:count], *(argument.copy() for argument in values[count:])]
 
         def pulled(g):
             cotangents = None
             if type(g) is np.ndarray and g.dtype == y.dtype and self._lock.acquire(blocking=False):
                 try:
                     if number == self._results and self._program is not None:
-                        cotangents = pullback(g, values)
+                        cotangents = pullback(g)
                         self._waiting = _nothing
                 finally:
                     self._lock.release()
@@ -209,7 +232,7 @@ class _Program:
         """Raises: NotRecordable for what cannot be given back alike: a number, a tuple, an array that should be a Tensor."""
         kind = Tensor if self._wrapped else np.ndarray
         fits = all(isinstance(y, kind) for y in _as_list(self._output)) and not (self._wrapped and isinstance(self._output, list))
-        if not fits or any(y.ndim == 0 for y in _as_list(self._output)):
+        if not fits or any(y.ndim == 0 or not y.flags.c_contiguous for y in _arrays_in(self._output)):
             raise NotRecordable("the kind of result")
 
     def record_pullback(self, g):
@@ -236,9 +259,15 @@ class _Program:
         return [to.copy() for to in self._cotangents]
 
     def changed(self, values):
-        """Return the values, or, if no argument has changed since the last time, values with other arguments."""
-        arguments = values[self._count :]
-        return [*values[: self._count], *(np.roll(a, 1) for a in arguments)] if _alike(arguments, self._arguments) else values
+        """Return values of which each argument differs from the last time's, and whether one had to be changed for that."""
+        alike = [_alike([new], [old]) for new, old in zip(values[self._count :], self._arguments, strict=True)]
+        arguments = [np.roll(a, 1) if is_alike else a for a, is_alike in zip(values[self._count :], alike, strict=True)]
+        return [*values[: self._count], *arguments], any(alike)
+
+    @property
+    def memory(self):
+        """Bytes of the recording."""
+        return self._recording.memory
 
     def _copied_in(self, value):
         copy = self._recording.empty(value.shape, value.dtype)
@@ -269,6 +298,17 @@ def _suits(values, count):
         and sum(argument.size for argument in arguments) <= LARGEST
         and all(argument.flags.c_contiguous for argument in arguments)
     )
+
+
+@contextlib.contextmanager
+def _quiet(is_quiet):
+    """If is_quiet: the block warns of nothing."""
+    if not is_quiet:
+        yield
+        return
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _nothing():

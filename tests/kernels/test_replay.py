@@ -108,9 +108,9 @@ def counting(layer):
     runs = []
 
     @network
-    def run(weights, x, **settings):
+    def run(weights, *arrays, **settings):
         runs.append(settings)
-        return layer(weights, x, **settings)
+        return layer(weights, *arrays, **settings)
 
     return run, runs
 
@@ -297,6 +297,84 @@ def test_recording_is_given_up_where_nobody_pulls_back():
         assert kept._program is None and len(runs) == before + 1
 
 
+def test_a_replay_that_is_broken_off_leaves_no_result_with_the_wrong_memory():
+    run, _ = counting(exponential)
+    with fast():
+        warmed(run)
+        x = Tensor(wave(0))
+        y = run({"w": WEIGHT}, x)
+        pull_back(y, wave(7), [x])
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            run({"w": WEIGHT}, Tensor(wave(1) + 1e4 * np.sign(WEIGHT)))
+        (found,) = pull_back(y, wave(7), [x])
+    np.testing.assert_allclose(found, slope(x.value, wave(7)), rtol=1e-6)
+
+
+def test_the_comparison_asks_nothing_that_the_network_refuses():
+    """The same matrix each time is compared with its entries moved, and then has no inverse."""
+    run, _ = counting(lambda weights, x: np.linalg.inv(x) @ weights["w"])
+    weights = {"w": wave(9, (2, 3))}
+    with fast():
+        for _ in range(6):
+            np.testing.assert_array_equal(run(weights, np.eye(2, dtype=np.float32)), weights["w"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_comparison_warns_of_nothing_that_the_caller_did_not_give():
+    run, _ = counting(lambda weights, x: np.log(x[:, 0]) * weights["w"])
+    x, weights = np.array([[1, -1], [2, -1]], np.float32), {"w": wave(9, (2,))}
+    with fast():
+        for _ in range(6):
+            np.testing.assert_array_equal(run(weights, x), np.log(x[:, 0]) * weights["w"])
+
+
+def test_one_argument_that_stays_alike_hides_no_constant():
+    run, _ = counting(lambda weights, x, t: x * weights["w"] + np.array(t))
+    with fast():
+        for seed, of_t in enumerate((0, 0, 0, 0, 1, 2)):
+            x, t = wave(seed), wave(10 + of_t, (5,))
+            np.testing.assert_array_equal(run({"w": WEIGHT}, x, t), x * WEIGHT + t)
+
+
+def test_an_older_result_is_pulled_back_at_the_entries_that_it_had():
+    run, _ = counting(exponential)
+    with fast():
+        warmed(run)
+        x = wave(0)
+        wrapped, kept = Tensor(x), x.copy()
+        y = run({"w": WEIGHT}, wrapped)
+        pull_back(y, wave(7), [wrapped])
+        run({"w": WEIGHT}, Tensor(wave(1)))
+        x[...] = 0
+        (found,) = pull_back(y, wave(7), [wrapped])
+    np.testing.assert_allclose(found, slope(kept, wave(7)), rtol=1e-6)
+
+
+def test_networks_in_rotation_are_recorded_once():
+    run, runs = counting(squared)
+    rounds = []
+    with fast():
+        for _ in range(4):
+            before = len(runs)
+            for rows in range(1, replay.KEPT + 2):
+                for seed in range(5):
+                    run({"w": WEIGHT}, wave(seed, (rows, 5)))
+            rounds.append(len(runs) - before)
+    assert rounds[0] == 3 * (replay.KEPT + 1) and rounds[-1] == rounds[-2] == 5 * (replay.KEPT + 1)
+
+
+def test_the_memory_of_all_recordings_together_is_bounded(monkeypatch):
+    monkeypatch.setattr(replay, "MOST_MEMORY", 5_000)
+    run, _ = counting(squared)
+    with fast():
+        for rows in (20, 40, 60):
+            for seed in range(4):
+                run({"w": WEIGHT}, wave(seed, (rows, 5)))
+            kept = RUNNER.get()._replays.values()
+            assert 0 < sum(one.memory for one in kept) <= 5_000
+        assert len(kept) < 3
+
+
 def test_a_setting_without_a_hash_is_no_obstacle():
     run, runs = counting(lambda weights, x, *, layers: [x * weights["w"] for _ in layers])
     with fast():
@@ -333,6 +411,10 @@ ODD_RESULTS = {
     "part of it": lambda weights, x: np.add(x, weights["w"], where=x > 0, out=0.0 * x),
     "parts": lambda weights, x: np.split(x * weights["w"], [2], axis=-1)[1],
     "a copy into": lambda weights, x: x + copied_into(weights["w"]),
+    "turned": lambda weights, x: (x * weights["w"]).T,
+    "a cast without a copy": lambda weights, x: (x * weights["w"]).astype(np.float32, copy=False),
+    "a shape in another order": lambda weights, x: (x * weights["w"]).reshape(2, 10, order="F"),
+    "objects": lambda weights, x: ((x * weights["w"]).astype(object) + 1).astype(np.float32),
 }
 
 
@@ -352,6 +434,7 @@ def test_what_is_odd_comes_out_as_it_is_while_weights_change(layer):
             assert type(found) is type(expected)
             for ours, wanted in zip(*((y if isinstance(y, tuple) else (y,)) for y in (found, expected)), strict=True):
                 np.testing.assert_array_equal(ours, wanted)
+                assert ours.strides == wanted.strides
             if seed > 2:
                 weights["w"] += 1
 
