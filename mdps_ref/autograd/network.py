@@ -7,7 +7,7 @@ import functools
 RUNNER = contextvars.ContextVar("runner", default=None)  # set by `kernels.fast`: f(forward, weights, arrays, settings) -> the same result
 
 
-def network(forward):
+def replayable(forward):
     """Mark a function as a network, which `fast` may replay; see `kernels.replay`.
 
     Parameters

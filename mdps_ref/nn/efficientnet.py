@@ -14,7 +14,7 @@ References
 import numpy as np
 
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
-from mdps_ref.autograd.network import network
+from mdps_ref.autograd.network import replayable
 from mdps_ref.autograd.ops import linear, pad
 from mdps_ref.errors import check_arrays
 from mdps_ref.nn.frozen import fold, relu6, size_of
@@ -84,7 +84,7 @@ def efficientnet_features(weights, x, layers):
     return _features(weights, x, layers=tuple(layers))
 
 
-@network
+@replayable
 def _features(weights, x, *, layers):
     """The network as far as it is asked for.  Shapes: as `efficientnet_features`."""
     outputs, block = {}, 0

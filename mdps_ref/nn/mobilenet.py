@@ -9,7 +9,7 @@ References
 """
 
 from mdps_ref.autograd.conv import conv2d, depthwise_conv2d
-from mdps_ref.autograd.network import network
+from mdps_ref.autograd.network import replayable
 from mdps_ref.errors import check_arrays
 from mdps_ref.nn.frozen import fold, relu6, size_of
 
@@ -77,7 +77,7 @@ def mobilenet_features(weights, x, layers):
     return _blocks(weights, x, layers=tuple(layers))
 
 
-@network
+@replayable
 def _blocks(weights, x, *, layers):
     """The network as far as it is asked for.  Shapes: as `mobilenet_features`."""
     x = relu6(conv2d(x, *_weights(weights, "conv1"), stride=2, pads=PADS[2]))

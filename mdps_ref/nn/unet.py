@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdps_ref.autograd import ops
-from mdps_ref.autograd.network import network
+from mdps_ref.autograd.network import replayable
 from mdps_ref.autograd.norm import group_norm_silu
 from mdps_ref.backend import random_stream
 from mdps_ref.errors import InputError, check_arrays
@@ -219,7 +219,7 @@ def _layers(weights, x, time, config, record=None):
     return apply_conv2d(weights, "last.conv", apply_norm(weights, "last.norm", h, config.groups, group_norm_silu))
 
 
-_network = network(_layers)
+_network = replayable(_layers)
 
 
 def check_weights(weights, config):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mdps_ref.autograd import ops, tape
-from mdps_ref.autograd.network import RUNNER, network, without_replays
+from mdps_ref.autograd.network import RUNNER, replayable, without_replays
 from mdps_ref.autograd.tape import Tensor, pull_back, value_and_gradient
 from mdps_ref.bench.weights import extractor_weights
 from mdps_ref.kernels import fast, replay
@@ -107,7 +107,7 @@ def counting(layer):
     """A network of one layer, and a list that grows each time it is run."""
     runs = []
 
-    @network
+    @replayable
     def run(weights, *arrays, **settings):
         runs.append(settings)
         return layer(weights, *arrays, **settings)
