@@ -56,7 +56,7 @@ class Recording(Pool):
 
     def copy(self, to, values):
         """Copy values to an array, and note that."""
-        arguments = _plain(to), _changed(Recorded, _plain, values)
+        arguments = plain(to), _changed(Recorded, plain, values)
         self.note(np.copyto, arguments, UNSAFE)
         np.copyto(*arguments, **UNSAFE)
 
@@ -101,16 +101,16 @@ class Recorded(np.ndarray):
         return _call_and_note(function, arguments, given, settings.get("out"))
 
     def __getitem__(self, index):
-        return self._view(_plain(self)[index])
+        return self._view(plain(self)[index])
 
     def __setitem__(self, index, value):
-        target = _plain(self._view(_plain(self)[index]))
+        target = plain(self._view(plain(self)[index]))
         if not (isinstance(value, np.ndarray) and _is_same(target, value)):  # a[i] += b ends with a[i] = a[i]
             _recording().copy(target, value)
 
     def reshape(self, *shape):
-        view = _plain(self).reshape(*shape)
-        in_place = not view.size or np.may_share_memory(view, _plain(self))
+        view = plain(self).reshape(*shape)
+        in_place = not view.size or np.may_share_memory(view, plain(self))
         return view.view(Recorded) if in_place else self.copy().reshape(*shape)
 
     def copy(self):
@@ -123,7 +123,7 @@ class Recorded(np.ndarray):
 
     def _view(self, view):
         """A view of this array as a Recorded one.  Raises: NotRecordable for a copy or a number."""
-        if not isinstance(view, np.ndarray) or view.size and not np.may_share_memory(view, _plain(self)):
+        if not isinstance(view, np.ndarray) or view.size and not np.may_share_memory(view, plain(self)):
             raise NotRecordable("an index that copies")
         return view.view(Recorded)
 
@@ -153,9 +153,9 @@ def _recording():
 def _call_and_note(function, arguments, settings, out):
     """Call a function of NumPy, and note the call unless its result is a view. A new result gets memory of the recording."""
     recording = _recording()
-    arguments, settings = _changed(Recorded, _plain, arguments), _changed(Recorded, _plain, settings)
+    arguments, settings = _changed(Recorded, plain, arguments), _changed(Recorded, plain, settings)
     if out is not None:
-        function, arguments, settings = _writing(function, arguments, settings, _plain(out), takes_out=True)
+        function, arguments, settings = _writing(function, arguments, settings, plain(out), takes_out=True)
         recording.note(function, arguments, settings)
         function(*arguments, **settings)
         return out
@@ -167,9 +167,9 @@ def _call_and_note(function, arguments, settings, out):
     if isinstance(result, np.ndarray) and result.base is not None and _shares_memory(result, arguments):
         return result.view(Recorded)
     out = recording.empty(result.shape, result.dtype)
-    np.copyto(_plain(out), result)
+    np.copyto(plain(out), result)
     takes_out = isinstance(function, np.ufunc) or getattr(function, "__name__", "") == "reduce"
-    recording.note(*_writing(function, arguments, settings, _plain(out), takes_out))
+    recording.note(*_writing(function, arguments, settings, plain(out), takes_out))
     return out
 
 
@@ -201,7 +201,7 @@ def _changed(kind, change, value):
     return change(value) if isinstance(value, kind) else value
 
 
-def _plain(array):
+def plain(array):
     return array.view(np.ndarray)
 
 

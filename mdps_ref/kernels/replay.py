@@ -9,6 +9,7 @@ and only if both agree in every bit the replay takes over. An argument's cotange
 outside; where the network uses an argument twice, the last bit may differ from a run without replays.
 """
 
+import collections
 import contextlib
 import threading
 import warnings
@@ -19,11 +20,12 @@ import numpy as np
 from mdps_ref.autograd.network import RUNNER, as_written
 from mdps_ref.autograd.tape import Node, Tensor, pull_back, users_first, value_of
 from mdps_ref.kernels.buffers import POOL
-from mdps_ref.kernels.recording import MOST_MEMORY, NotRecordable, Recorded, Recording
+from mdps_ref.kernels.recording import MOST_MEMORY, NotRecordable, Recorded, Recording, plain
 
 LARGEST = 2**17  # entries of all images together; with more, Python's share is small, and the memory of a recording large
 CALLS_BEFORE = 3  # that are computed before the first replay
 ATTEMPTS = 4  # calls that record or compare, at most; one that is not pulled back is lost, and in the end the network is only computed
+DROPPED = 1000  # networks that are known not to be worth another recording
 KEPT = 4  # recordings at most, with their weights, in MOST_MEMORY; beyond, the one that was not used for longest is dropped
 
 
@@ -31,7 +33,7 @@ class Replays:
     """The networks that run inside a block of `fast`: the RUNNER of `autograd.network`."""
 
     def __init__(self):
-        self._replays, self._dropped, self._lock = {}, set(), threading.Lock()
+        self._replays, self._dropped, self._lock = {}, collections.deque(maxlen=DROPPED), threading.Lock()
 
     def __call__(self, forward, weights, arrays, settings):
         leaves = [*weights.values(), *arrays]
@@ -71,7 +73,7 @@ class Replays:
         while len(self._replays) > KEPT or sum(replay.memory for replay in self._replays.values()) > MOST_MEMORY:
             key = next(iter(self._replays))
             del self._replays[key]
-            self._dropped.add(hash(key))
+            self._dropped.append(hash(key))
 
 
 class _Replay:
@@ -106,7 +108,7 @@ class _Replay:
 
     def _first(self, leaves, values):
         self._next = _Replay._record
-        return self._compute(leaves)
+        return self._run(leaves, values)
 
     def _run(self, leaves, values):
         return self._compute(leaves)
@@ -150,7 +152,7 @@ class _Replay:
     def _agreeing(self, values, is_changed):
         """The network's output and its pullback, if the replay agrees; else None twice."""
         with _quiet(is_changed), contextlib.suppress(*((Exception,) if is_changed else ())):  # changed arguments may not suit the network
-            output, pullback = self._graph(values)
+            output, pullback = self._graph(values, self._program.reached)
             if _alike(_arrays_in(output), _as_list(self._program.replay(values))):
                 return output, pullback
         return None, None
@@ -190,12 +192,11 @@ class _Replay:
         self._waiting = weakref.ref(pulled)
         return Tensor(y, Node(self._name, [leaves[i].node for i in reached], pulled))
 
-    def _graph(self, values, reached=None):
+    def _graph(self, values, reached):
         """Run the network on Tensors; return the output, and its pullback to the `reached` arguments."""
         tensors = [Tensor(value) if i in self._wrapped else value for i, value in enumerate(values)]
         output = self._compute(tensors)
-        inputs = [tensors[i] for i in (self._program.reached if reached is None else reached)]
-        return output, lambda g: pull_back(output, g, inputs)
+        return output, lambda g: pull_back(output, g, [tensors[i] for i in reached])
 
 
 class _Program:
@@ -222,7 +223,8 @@ class _Program:
         self._check_output()
         nodes = {id(node) for node in users_first(self._output.node)} if self._wrapped else ()
         self.reached = [i for i in self._wrapped if id(self._leaves[i].node) in nodes]
-        self._arguments, self._results = _plain(leaves[self._count :]), _plain(_arrays_in(self._output))
+        self._arguments = [plain(leaf) for leaf in leaves[self._count :]]
+        self._results = [plain(y) for y in _arrays_in(self._output)]
         self._forward, self._is_list = self._recording.take_calls(), isinstance(self._output, list)
         if not self._wrapped:
             self._leaves = self._output = None
@@ -241,7 +243,7 @@ class _Program:
         with self._in_use():
             cotangents = pull_back(self._output, cotangent, [self._leaves[i] for i in self.reached], last=True)
         self._leaves = self._output = None
-        (self._cotangent,), self._cotangents = _plain([cotangent]), _plain(cotangents)
+        self._cotangent, self._cotangents = plain(cotangent), [plain(to) for to in cotangents]
         self._pullback = self._recording.take_calls()
         return [to.copy() for to in self._cotangents]
 
@@ -271,7 +273,7 @@ class _Program:
 
     def _copied_in(self, value):
         copy = self._recording.empty(value.shape, value.dtype)
-        np.copyto(copy.view(np.ndarray), value)
+        np.copyto(plain(copy), value)
         return copy
 
     def _copies_out(self):
@@ -322,10 +324,6 @@ def _as_list(output):
 def _arrays_in(output):
     """The arrays of a network's result: a Tensor, an array, or a list of arrays."""
     return [value_of(y) for y in _as_list(output)]
-
-
-def _plain(arrays):
-    return [array.view(np.ndarray) for array in arrays]
 
 
 def _alike(expected, found):
