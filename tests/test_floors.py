@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "mdps_ref"
 FLOORS = [  # from the top: what stands on a floor, and what it is for
     (("check",), "says in words what is wrong with a function that a reader wrote"),
-    (("run", "score", "ablate", "export", "bench"), "entry points"),
+    (("run", "score", "ablate", "compare", "export", "bench"), "entry points"),
     (("study",), "settings without labels; what each step is worth"),
     (("report", "command"), "figures, pages and overlays; flags, streams, signals"),
     (("job",), "settings, training, detection, evaluation, the run folder"),

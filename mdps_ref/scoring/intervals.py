@@ -210,12 +210,28 @@ def tally(labels, scores, bins=4096):
         If shapes differ, a score is not finite, or a label is neither 0 nor 1.
     """
     scores = finite_scores(scores)
-    distinct = np.unique(scores)
-    edges = distinct  # the largest score of each bin
+    return tally_in_bins(*bins_of(scores, bins), labels, scores)
+
+
+def bins_of(scores, bins=4096):
+    """Choose the bins that scores are counted in: one for each score, or about equally full ones if there are more than `bins` scores.
+
+    Parameters
+    ----------
+    scores : array
+    bins : int
+
+    Returns
+    -------
+    edges : array
+        The largest score of each bin, ascending.
+    mixed : bool array
+        Where a bin holds several distinct scores.
+    """
+    edges = distinct = np.unique(scores)
     if len(distinct) > bins:
         edges = np.unique(np.quantile(scores, np.arange(1, bins + 1) / bins, method="inverted_cdf"))
-    mixed = np.bincount(np.searchsorted(edges, distinct), minlength=len(edges)) > 1
-    return tally_in_bins(edges, mixed, labels, scores)
+    return edges, np.bincount(np.searchsorted(edges, distinct), minlength=len(edges)) > 1
 
 
 def tally_in_bins(edges, mixed, labels, scores):
