@@ -65,8 +65,8 @@ class Config:
         Decay of the exponential moving average of the weights. Sampling uses that average.
     warm_up_steps : int
         How many steps the learning rate rises in, at the start of the training; see `nn.optim.rate_factor`.
-    decay_steps : int
-        How many steps the learning rate falls in, at the end. Trained further, a run has the whole rate again until its new end.
+    decay_share : float
+        Share of the training, at its end, in which the learning rate falls. If a run is trained further, the rate rises again first.
     augment : str
         How the good images are varied in training: names in `data.augment.VARIATIONS`, commas between. "" leaves them as they are. Name
         only what leaves a good image good: mirrored lettering is a defect, and so is a shifted print.
@@ -157,7 +157,7 @@ class Config:
     l2: float = 0.0
     ema_decay: float = 0.995
     warm_up_steps: int = 0
-    decay_steps: int = 0
+    decay_share: float = 0.5
     augment: str = ""
     checkpoint_every: int = 100
 
@@ -290,11 +290,11 @@ class Config:
         return dataclasses.replace(NETWORKS[self.network], image_size=self.image_size)
 
 
-# What a network needs other than the defaults, which suit the tiny one. Larger networks train longer, and the released one more gently.
+# What a network needs other than the defaults, which suit the tiny one. Larger networks train longer; the released one as its authors did.
 NETWORK_DEFAULTS = {
     "tiny": {},
     "small": {"train_steps": 1500, "guided_start": 400, "mdps_start": 400, "samples": 4},
-    "released": {"train_steps": 50_000, "learning_rate": 3e-4, "guided_start": 250, "mdps_start": 250, "samples": 4},
+    "released": {"train_steps": 50_000, "learning_rate": 3e-4, "decay_share": 0.0, "guided_start": 250, "mdps_start": 250, "samples": 4},
 }
 
 

@@ -35,7 +35,7 @@ RANGES = {
     "l2": (0.0, 1.0),
     "ema_decay": (0.0, 1.0),
     "warm_up_steps": (0, 10_000_000),
-    "decay_steps": (0, 10_000_000),
+    "decay_share": (0.0, 1.0),
     "checkpoint_every": (1, 10_000_000),
     "guided_start": (0, 999),
     "mdps_start": (0, 999),

@@ -27,7 +27,7 @@ from mdps_ref.nn.optim import adam_step, clip_by_global_norm, ema_step, rate_fac
 from mdps_ref.nn.unet import init_unet, unet
 from mdps_ref.weights.checkpoint import load_checkpoint, save_checkpoint
 
-TRAINING_ALONE = ("learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment")
+TRAINING_ALONE = ("learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_share", "augment")
 # The settings that a trained network depends on; the others may change after the training.
 TRAINING = (
     *("data", "category", "image_size", "fit", "skip_bad", "network", "seed", "rules", "rules_except", "held_out", "weights"),
@@ -184,7 +184,8 @@ def train_step(state, images, config, batch_gradient):
     if not all(map(math.isfinite, state.log[-1])):
         became = f"the loss became {value} with a gradient of length {length}"
         raise InputError(f"learning_rate {config.learning_rate}: {became} at step {state.step}; lower it")
-    rate = config.learning_rate * rate_factor(state.step, config.train_steps, config.warm_up_steps, config.decay_steps)
+    decay = round(config.decay_share * config.train_steps)
+    rate = config.learning_rate * rate_factor(state.step, config.train_steps, config.warm_up_steps, decay)
     settings = {"rate": rate, "l2": config.l2, "decay": config.weight_decay}
     adam_step(state.weights, gradients, state.first_moment, state.second_moment, state.step, **settings)
     ema_step(state.ema, state.weights, state.step, config.ema_decay)

@@ -175,7 +175,7 @@ def test_settings_of_the_training_are_marked_where_there_was_none(rules, of_dete
     """Under the released rules test images share a batch, too."""
     listed = re.findall("<dt>([^<]*)</dt><dd>[^<]*\\(not used\\)</dd>", page(fake_result(weights="there.npz", rules=rules), {}))
     batch = [] if of_detection else ["batch_size"]
-    trained = ["learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_steps", "augment"]
+    trained = ["learning_rate", "clip_norm", "weight_decay", "l2", "ema_decay", "warm_up_steps", "decay_share", "augment"]
     assert listed == ["train_steps", *batch, *trained, "checkpoint_every"]
     assert "<dd> (" not in page(fake_result(weights="there.npz", augment=""), {})
     assert "not used" not in page(fake_result(), {}).partition("Settings</h2>")[2]
