@@ -42,7 +42,7 @@ def imports(path):
 
 def drawn():
     """The floors as the README shows them."""
-    return "\n".join(f"{' · '.join(rooms):39}{what}" for rooms, what in FLOORS)
+    return "\n".join(f"{' · '.join(rooms):49}{what}" for rooms, what in FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -21,6 +21,11 @@ def check_data(folder, category, weights=None):
     weights : path-like, optional
         The run's file of trained weights. Without one those in data.json are not looked at.
 
+    Returns
+    -------
+    dict of str to str
+        The SHA-256 of each file, by its path in the category's folder; "" of one that cannot be read.
+
     Raises
     ------
     InputError
@@ -29,7 +34,7 @@ def check_data(folder, category, weights=None):
     path, found = folder / "data.json", _digests(category) | ({WEIGHTS: digest(weights)} if weights else {})
     if not path.is_file():
         write_json(path, found)
-        return
+        return found
     known = read_json(path)
     if not weights:
         known.pop(WEIGHTS, None)
@@ -39,6 +44,33 @@ def check_data(folder, category, weights=None):
             file = weights if name == WEIGHTS else category.root / name
             remedy = "take it away" if name not in known else "restore it"
             raise InputError(f"{file}: {change} since the run in {folder} began; {remedy}, or start a new run")
+    return found
+
+
+def note_copies(category, digests, findings):
+    """Note images of a category that are the same file as another one.
+
+    A test image that was trained on says little. If copies of a training image are held out, the thresholds are too low.
+
+    Parameters
+    ----------
+    category : Category
+    digests : dict of str to str
+        From `check_data`.
+    findings : Findings
+    """
+
+    def digest_of(item):
+        return digests[item.path.relative_to(category.root).as_posix()]
+
+    trained = set()
+    for item in filter(digest_of, category.train):
+        if digest_of(item) in trained:
+            findings.add("image in train, there more than once", item.path)
+        trained.add(digest_of(item))
+    for item in category.test:
+        if digest_of(item) in trained:
+            findings.add("image in test, in train as well", item.path)
 
 
 def _digests(category):

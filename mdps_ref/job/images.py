@@ -13,7 +13,7 @@ from mdps_ref.data.masks import load_mask
 from mdps_ref.data.pixels import find_white, image_depth, image_size
 from mdps_ref.data.synthetic import check_request, write_category
 from mdps_ref.errors import InputError
-from mdps_ref.job.image_digests import check_data
+from mdps_ref.job.image_digests import check_data, note_copies
 from mdps_ref.job.interrupt import stop_if_asked
 from mdps_ref.job.progress import progress, say
 from mdps_ref.job.records import Records
@@ -146,7 +146,7 @@ def read_images(config, folder, weights=None):
     category = read_category(root, config.category, findings)
     _check_strict(config, category, findings)  # before the images are decoded, which may take minutes
     (folder / WORK).mkdir(parents=True, exist_ok=True)  # a data.json beside it is a run's
-    check_data(folder, category, weights)
+    note_copies(category, check_data(folder, category, weights), findings)
     images = _decoded(category, config, folder / WORK, findings)
     for line in told(images, config):
         say(line)

@@ -54,6 +54,16 @@ def test_the_first_step_is_adams_along_the_losss_slope(tmp_path, quick_config, s
     assert again.log[0][0] < state.log[0][0]
 
 
+def test_the_learning_rate_rises_at_first_and_falls_in_the_last_share_of_the_steps(quick_config, some_images, monkeypatch):
+    config, rates = quick_config(train_steps=8, learning_rate=0.1, warm_up_steps=2, decay_share=0.5), []
+    monkeypatch.setattr(train, "adam_step", lambda *_, rate, **__: rates.append(rate))
+    state = train.start_training(config, np)
+    for _ in range(8):
+        train.train_step(state, some_images(2), config, train.BatchGradient(state, config, np))
+    falling = [0.1 * np.sin(np.pi / 2 * left / 5) ** 2 for left in (4, 3, 2, 1)]
+    np.testing.assert_allclose(rates, [0.05, 0.1, 0.1, 0.1, *falling])
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path, quick_config, some_images):
     runs = [trained(tmp_path / str(k), some_images(3), quick_config(seed=seed)) for k, seed in enumerate((1, 1, 2))]
     assert runs[0] == runs[1]

@@ -45,7 +45,8 @@ def place(tmp_path_factory):
         mask[3:9, 2:8] = 255
         draw(place / "data/part" / name, mask)
     quick = {"image_size": 16, "train_steps": 3, "batch_size": 2, "checkpoint_every": 2, "stride": 30, "samples": 2}
-    (place / "quick.json").write_text(json.dumps(quick | {"guided_start": 60, "mdps_start": 60, "image_score": "max", "features": "unet"}))
+    quick |= {"decay_share": 0, "guided_start": 60, "mdps_start": 60, "image_score": "max", "features": "unet"}
+    (place / "quick.json").write_text(json.dumps(quick))
     return place
 
 
