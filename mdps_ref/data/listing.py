@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 import pathlib
 
 from mdps_ref.data.files import SPECIAL, is_special
@@ -48,8 +49,8 @@ def list_images(paths, findings=None):
     Raises
     ------
     InputError
-        If a path does not exist, is or holds a FIFO, socket or device of an image's name, or cannot be read; if there is no image; or if
-        an image is given twice.
+        If a path does not exist, is or holds a FIFO, socket or device of an image's name, or cannot be read; if there is no image; if an
+        image is given twice; or if two images have one name, that of their folder before it.
     """
     findings = Findings() if findings is None else findings
     paths = [pathlib.Path(path) for path in paths]
@@ -60,13 +61,19 @@ def list_images(paths, findings=None):
             own = path.resolve().name if path.is_dir() else path.resolve().parent.name
             groups[index] = [Listed(image.path, f"{own}/{image.name}") for image in group]
     images = [image for group in groups for image in group]
-    twice = [name for name, times in collections.Counter(image.name for image in images).items() if times > 1]
-    if twice:
-        raise InputError(f"{shown(twice[0])}: is given twice, or is the name of two images; give each once, or give a folder above both")
+    if (again := _twice(os.path.abspath(image.path) for image in images)) is not None:
+        raise InputError(f"{shown(again)}: is given twice, by itself or in a folder; leave one of the paths out")
+    if (name := _twice(image.name for image in images)) is not None:
+        raise InputError(f"{shown(name)}: is the name of two images; give a folder above both")
     if not images:
         places = ", ".join(shown(path) for path in paths) or "no path was given"
         raise InputError(f"{places}: no images there{_of_category(paths)}; give images or folders of images ({', '.join(SUFFIXES)})")
     return images
+
+
+def _twice(names):
+    """The first of the names that is there more than once, or None."""
+    return next((name for name, times in collections.Counter(names).items() if times > 1), None)
 
 
 def _of_category(paths):

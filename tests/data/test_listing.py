@@ -150,8 +150,14 @@ def test_images_of_one_name_get_the_name_of_their_folder(tmp_path, fails_with):
     for name in ("one/0.png", "two/0.png", "three/1.png", "deep/one/0.png"):
         write_image(tmp_path / name)
     assert names([tmp_path / "one", tmp_path / "two/0.png", tmp_path / "three"]) == ["one/0.png", "two/0.png", "1.png"]
-    for again in ("one", "one/0.png", "deep/one"):
-        with fails_with("one/0.png", "given twice"):
+    with fails_with("one/0.png", "two images", "folder above both"):
+        names([tmp_path / "one", tmp_path / "deep/one"])
+
+
+def test_an_image_that_is_given_twice_is_refused(tmp_path, fails_with):
+    write_image(tmp_path / "one/0.png")
+    for again in ("one", "one/0.png", "one/../one", ""):
+        with fails_with("one/0.png", "given twice", "leave one of the paths out"):
             names([tmp_path / "one", tmp_path / again])
 
 
