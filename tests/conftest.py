@@ -54,7 +54,7 @@ def xp(request):
 def _fails_with(*parts):
     """Expect an InputError of one line that holds every part."""
     with pytest.raises(InputError) as caught:
-        yield
+        yield caught
     message = str(caught.value)
     assert "\n" not in message
     assert [part for part in parts if str(part) not in message] == [], message

@@ -108,12 +108,13 @@ def read_category(data_dir, category, findings=None):
     kinds = [folder.name for folder in entries(root / "test")[0]]
     train = _items(root, "train", good, good, findings)
     test = tuple(item for folder in kinds for item in _items(root, "test", folder, good, findings))
+    _note_strays(root, good, kinds, findings)
+    there = "; ".join(["", *findings.lines()])
     if not train:
-        raise wrong_layout(root, f"has no images in train/{good} ({', '.join(SUFFIXES)})", category)
+        raise wrong_layout(root, f"has no images in train/{good} ({', '.join(SUFFIXES)}){there}")
     if not test and _holds_something(root / "test"):
         fault = f"has a folder test, but no images in test/{good} or test/<defect> ({', '.join(SUFFIXES)}); put some there, or remove it"
-        raise wrong_layout(root, fault, category)
-    _note_strays(root, good, kinds, findings)
+        raise wrong_layout(root, fault + there)
     return Category(root, category, layout, train, test)
 
 

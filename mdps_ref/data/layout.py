@@ -103,7 +103,7 @@ def is_category(folder):
     return any((folder / "train" / good).is_dir() for good in LAYOUTS.values())
 
 
-def wrong_layout(place, fault, category):
+def wrong_layout(place, fault, category=None):
     """Make the error for folders that are not as expected: it draws the tree, and names the folder to give if it is near.
 
     Parameters
@@ -111,14 +111,14 @@ def wrong_layout(place, fault, category):
     place : pathlib.Path
         The folder that was looked into.
     fault : str
-    category : str
-        The category that was asked for.
+    category : str, optional
+        The category that was looked for. Without it no folder is named: `place` is the right one.
 
     Returns
     -------
     InputError
     """
-    near = _near(place, category)
+    near = _near(place, category) if category else None
     here = f"; here give --data {shown(near.parent)} --category {shown(near.name)}" if near else ""
     _, files = entries(place)
     loose = sum(map(is_image_name, files))

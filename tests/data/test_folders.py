@@ -90,7 +90,9 @@ def test_the_categories_that_there_are_are_listed_twenty_at_most(tmp_path, fails
 @pytest.mark.parametrize("there, missing", [("test/good/0", "train/good"), ("test/ok/0", "train/ok")])
 def test_a_set_without_training_images(tmp_path, there, missing, fails_with):
     write_image(tmp_path / "nut" / f"{there}.png")
-    with fails_with(tmp_path / "nut", f"no images in {missing}", ".png"):
+    (tmp_path / "nut" / missing).mkdir(parents=True)
+    (tmp_path / "nut" / missing / "0.heic").touch()
+    with fails_with(tmp_path / "nut", f"no images in {missing}", ".png", "not read: ", "0.heic"):
         folders.read_category(tmp_path, "nut")
 
 
@@ -110,8 +112,9 @@ def test_a_test_folder_whose_images_are_not_found_is_not_taken_for_an_empty_one(
     shutil.rmtree(nut / "nut/test")
     (nut / "nut" / name).parent.mkdir(parents=True)
     (nut / "nut" / name).touch()
-    with fails_with(nut / "nut", "no images in test/good or test/<defect>", "remove it"):
+    with fails_with(nut / "nut", "no images in test/good or test/<defect>", "remove it", "not read: ") as refusal:
         folders.read_category(nut, "nut")
+    assert "here give" not in str(refusal.value)
 
 
 def test_two_images_of_one_name_would_share_their_noise(nut, fails_with):
