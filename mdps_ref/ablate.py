@@ -138,7 +138,7 @@ def summary(rows):
             value, low, high = row.metrics[metric]
             sign = {"▲": "+", "▼": "-", "": " "}[mark(row.differences[metric])]
             cells += f"{f'{value:.3f} [{low:.3f}, {high:.3f}] {sign}' if value == value else '-':24}"
-        lines.append(f"{row.title:{width}}{cells}{row.seconds:7.2g}")
+        lines.append(f"{row.title:{width}}{cells}{row.seconds:7.3g}")
     lines.append("+ higher, - lower than MDPS beyond chance (paired 95 % interval)")
     return "\n".join(lines)
 

@@ -146,7 +146,7 @@ def _table(rows):
             cells = "".join(_cell(row, metric, form) for metric, (_, form) in COLUMNS.items())
             of_mdps = ' class="mdps"' * (row.name == "mdps")
             name = f"{escaped(row.title)}<br><small>{escaped(row.name)}</small>"
-            body += f'<tr{of_mdps}><th>{name}</th>{cells}<td class="number">{row.seconds:.2g}</td></tr>\n'
+            body += f'<tr{of_mdps}><th>{name}</th>{cells}<td class="number">{row.seconds:.3g}</td></tr>\n'
     return f'<div class="wide"><table><thead><tr><th>Row</th>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 

@@ -132,6 +132,6 @@ def _edges(mask):
 def scale(top):
     """Write the colour scale of the maps: square roots, so the ticks of even steps stand wider apart at the lower end."""
     colours = [f"rgb({r},{g},{b})" for r, g, b in np.rint(255 * heat_colours(np.linspace(0, 1, 9))).astype(int)]
-    ticks = "".join(f"<span>{top * level**2:.2g}</span>" for level in np.linspace(0, 1, 6))
+    ticks = "".join(f"<span>{top * level**2:.3g}</span>" for level in np.linspace(0, 1, 6))
     bar = f'<div class="bar" style="background:linear-gradient(90deg,{",".join(colours)})"></div>'
     return f'<div class="scale">{bar}<div class="ticks">{ticks}</div>anomaly map, square-root scale, one for all maps of this page</div>'

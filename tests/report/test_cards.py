@@ -112,6 +112,10 @@ def test_the_ticks_of_the_scale_stand_at_the_map_values_of_their_colours(fake_re
         np.testing.assert_allclose(drawn, 0.85 * place * np.array(at), atol=0.03)
 
 
+def test_a_tick_of_hundreds_is_written_out():
+    assert re.findall("<span>([^<]*)</span>", scale(191.4)) == ["0", "7.66", "30.6", "68.9", "122", "191"]
+
+
 def test_a_scale_of_zeros_still_has_a_top(fake_result):
     assert heat_limit(fake_result(mdps={"anomaly": np.zeros((4, 16, 16), np.float32)})) == 1
 
