@@ -9,19 +9,20 @@ import numpy as np
 from PIL import Image
 
 from mdps_ref.command import command_line
+from mdps_ref.data.files import digest
 from mdps_ref.data.folders import read_category
 from mdps_ref.data.masks import load_mask
 from mdps_ref.data.opening import opened
-from mdps_ref.data.pixels import image_size
+from mdps_ref.data.pixels import find_white, image_size
 from mdps_ref.errors import InputError, reason_of, shown
-from mdps_ref.job.config import make_config
+from mdps_ref.job.config import Config, make_config
 from mdps_ref.job.evaluate import RESAMPLES
-from mdps_ref.job.image_digests import check_data
-from mdps_ref.job.run_folder import cell, read_json
+from mdps_ref.job.run_folder import PLAN, cell, read_json
 from mdps_ref.job.settings_file import read_settings
 from mdps_ref.scoring.intervals import bins_of, interval, paired_difference, resampled, tally, tally_in_bins
 
-MOST_SIDE = 512  # pixels a side that maps are compared at; larger ones take much memory, and a map has no finer detail
+MOST_SIDE = 512  # pixels a side that maps are compared at; larger ones take much memory
+FEWEST = 5  # good and defective images; with fewer, resamples are too much alike to tell what is chance
 RESULTS = ("config.json", "data.json", "scores.csv", "maps")
 
 
@@ -41,7 +42,8 @@ def parser():
     p = argparse.ArgumentParser(
         prog="python -m mdps_ref.compare",
         description="Say whether one run is better than another on the same test images: image AUROC, pixel AUROC and AUPRO of both, and "
-        "their difference with its paired bootstrap interval. The maps are compared at the images' own size, up to 512 x 512 pixels.",
+        "their difference with its paired bootstrap interval. Whole maps are compared, as squares of the image's longer side, of 512 "
+        "pixels at most.",
         epilog="example: python -m mdps_ref.compare runs/washer-64 runs/washer-64-2",
         allow_abbrev=False,
     )
@@ -54,8 +56,9 @@ def run(args):
     """Compare the runs that the parsed `args` name; print the settings in which they differ, and the table."""
     one, other = Results(pathlib.Path(args.run)), Results(pathlib.Path(args.other))
     check_alike(one, other)
-    print(changed_settings(one.settings, other.settings), flush=True)
-    print(table(compared(one, other)))
+    metrics, enough = compared(one, other), min(np.bincount(one.labels, minlength=2)) >= FEWEST
+    print(changed_settings(one.settings, other.settings))
+    print(table(metrics, enough), flush=True)
 
 
 class Results:
@@ -70,8 +73,8 @@ class Results:
     settings : dict
     scores : array, (N)
         Image scores of the test images.
-    files : dict of str to (str, str)
-        The SHA-256 of each test image and of its mask, "" without one, by the image's path in the category's folder.
+    files : dict of str to tuple of str
+        The SHA-256 of each test image, and of its mask if there is one, by the image's path in the category's folder.
 
     Raises
     ------
@@ -80,21 +83,22 @@ class Results:
     """
 
     def __init__(self, folder):
-        for name in RESULTS:
-            if not (folder / name).exists():
-                raise InputError(f"{shown(folder)}: holds no results ({name} is missing); give the folder of a run that has ended")
+        _check_holds_results(folder)
         self.folder, self.settings = folder, read_settings(folder / "config.json")
         config = make_config(self.settings)
-        category = read_category(config.data or folder / "synthetic", config.category)
-        check_data(folder, category)
-        rows, digests = _rows(folder / "scores.csv"), read_json(folder / "data.json")
+        try:
+            category = read_category(config.data or folder / "synthetic", config.category)
+        except InputError as error:
+            moved = f"python -m mdps_ref.run --resume --out {shown(folder)} --data DIR"
+            raise InputError(f"{error}; if the images were moved, give their folder to {moved} first") from None
+        rows = _rows(folder / "scores.csv")
         self._items = [item for item in (*category.train, *category.test) if _path(item) in rows]
+        if gone := sorted(rows.keys() - set(map(_path, self._items))):
+            raise InputError(f"{shown(category.root)}: has no longer the image {shown(gone[0])} of the run in {shown(folder)}; restore it")
         self.scores = np.array([rows[_path(item)] for item in self._items])
         self._maps = folder / "maps" / config.category
-        self.files = {}
-        for item in self._items:
-            of = (path.relative_to(category.root).as_posix() if path else None for path in (item.path, item.mask_path))
-            self.files[_path(item)] = tuple(digests.get(path, "") for path in of)
+        self._white = find_white([item.path for item in category.train])
+        self.files = _files(folder, category.root, self._items)
 
     @property
     def labels(self):
@@ -103,23 +107,52 @@ class Results:
 
     def truths(self):
         """Return the true mask of each test image, a square like its map; None for a defect without a mask."""
-        return [_true_mask(item) for item in self._items]
+        return [_true_mask(item, self._white) for item in self._items]
 
     def maps(self):
         """Yield the anomaly map of each test image, as a square: its side is the image's longer one, MOST_SIDE at most."""
         for item in self._items:
             path = self._maps / f"{item.name}.tiff"
+            if not path.is_file():
+                raise InputError(f"{shown(path)}: is missing; restore it, or run anew")
             with opened(path) as stored:
                 yield np.asarray(stored.resize((_side(stored.size),) * 2, Image.Resampling.BILINEAR))
 
 
+def _check_holds_results(folder):
+    """Raise InputError unless a run has ended in the folder."""
+    if (folder / PLAN).is_file():
+        raise InputError(
+            f"{shown(folder)}: holds the runs of all categories; give the folder of one of them, such as {shown(folder / 'NAME')}"
+        )
+    for name in RESULTS:
+        if not (folder / name).exists():
+            raise InputError(f"{shown(folder)}: holds no results ({name} is missing); give the folder of a run that has ended")
+
+
+def _files(folder, root, items):
+    """The SHA-256 of each image and its mask.  Raises: InputError if one is not what it was in the run in `folder`."""
+    known, files = read_json(folder / "data.json"), {}
+    for item in items:
+        paths = [path for path in (item.path, item.mask_path) if path]
+        for path in paths:
+            if known.get(path.relative_to(root).as_posix()) != digest(path):
+                raise InputError(f"{shown(path)}: is not what it was in the run in {shown(folder)}; restore it, or run anew")
+        files[_path(item)] = tuple(map(digest, paths))
+    return files
+
+
 def check_alike(one, other):
     """Raise InputError unless both runs have the same test images, with the same masks, of both kinds."""
+    kinds = [run.settings.get("category", Config.category) for run in (one, other)]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"{shown(other.folder)}: is a run on {kinds[1]!r}, not on {kinds[0]!r}; compare runs on the same test images")
     for path in sorted(one.files.keys() | other.files.keys()):
         if one.files.get(path) != other.files.get(path):
+            has = one if path in one.files else other
             both = path in one.files and path in other.files
-            reason = f"{shown(path)} {'or its mask is another file' if both else 'is a test image of one run alone'}"
-            raise InputError(f"{shown(other.folder)}: {reason}; compare it with a run on the same test images")
+            reason = "or its mask is another file than in the first run" if both else "is a test image of this run alone"
+            raise InputError(f"{shown((other if both else has).folder)}: {shown(path)} {reason}; compare runs on the same test images")
     if one.labels.all() or not one.labels.any():
         kind = "defective" if one.labels.all() else "good"
         raise InputError(f"{shown(one.folder)}: its test images are all {kind}; a comparison needs both kinds")
@@ -158,26 +191,30 @@ def changed_settings(one, other):
     return "\n".join(lines or ["the settings are alike"])
 
 
-def table(metrics):
-    """Return the lines of what `compared` found, for the terminal."""
+def table(metrics, enough=True):
+    """Return the lines of what `compared` found, for the terminal; with marks, if there are `enough` images to tell what is chance."""
     lines = [" " * 14 + "".join(f"{title:26}" for title in ("RUN", "OTHER", "OTHER less RUN"))]
     for name, (one, other, difference) in metrics.items():
-        sign = "+" if difference.low > 0 else "-" if difference.high < 0 else " "
+        sign = "+" if enough and difference.low > 0 else "-" if enough and difference.high < 0 else ""
         cells = [f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else "-" for value, low, high in (one, other, difference)]
         lines.append(f"{name:14}{cells[0]:26}{cells[1]:26}{cells[2]} {sign}".rstrip())
-    lines.append("+ higher, - lower beyond chance (paired 95 % interval, resampled over the test images)")
+    few = f"no mark says what is beyond chance: there are fewer than {FEWEST} good or defective test images"
+    lines.append("+ higher, - lower beyond chance (paired 95 % interval, resampled over the test images)" if enough else few)
     return "\n".join(lines)
 
 
 def _rows(path):
     """The image scores in scores.csv by the image's path."""
     try:
-        with open(path, encoding="utf-8", newline="") as handle:
-            return {row["path"]: float(row["score"]) for row in csv.DictReader(handle)}
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as handle:  # as `write_scores` writes odd names
+            rows = {row["path"]: float(row["score"]) for row in csv.DictReader(handle)}
     except OSError as error:
         raise InputError(f"{shown(path)}: could not be read ({reason_of(error)}); restore it, or run anew") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{shown(path)}: holds no table of scores; restore it, or run anew") from error
+    if not rows or not np.isfinite(list(rows.values())).all():
+        raise InputError(f"{shown(path)}: holds {'a score that is no finite number' if rows else 'no scores'}; restore it, or run anew")
+    return rows
 
 
 def _path(item):
@@ -185,11 +222,11 @@ def _path(item):
     return cell(item.name + item.path.suffix)
 
 
-def _true_mask(item):
+def _true_mask(item, white):
     size = image_size(item.path)
     if not item.is_anomalous:
         return np.zeros((_side(size),) * 2, bool)
-    return load_mask(item.mask_path, _side(size), size) if item.mask_path else None
+    return load_mask(item.mask_path, _side(size), size, white=white) if item.mask_path else None
 
 
 def _side(size):

@@ -109,12 +109,11 @@ def read_category(data_dir, category, findings=None):
     train = _items(root, "train", good, good, findings)
     test = tuple(item for folder in kinds for item in _items(root, "test", folder, good, findings))
     _note_strays(root, good, kinds, findings)
-    there = "; ".join(["", *findings.lines()])
     if not train:
-        raise wrong_layout(root, f"has no images in train/{good} ({', '.join(SUFFIXES)}){there}")
+        raise wrong_layout(root, f"has no images in train/{good} ({', '.join(SUFFIXES)}){_not_read(root, good, kinds)}")
     if not test and _holds_something(root / "test"):
         fault = f"has a folder test, but no images in test/{good} or test/<defect> ({', '.join(SUFFIXES)}); put some there, or remove it"
-        raise wrong_layout(root, fault + there)
+        raise wrong_layout(root, fault + _not_read(root, good, kinds))
     return Category(root, category, layout, train, test)
 
 
@@ -149,6 +148,15 @@ def split_held_out(items, share, seed):
     drawn = sorted(items, key=lambda item: random_stream(seed, "held out", item.name).random())
     held_out = {item.name for item in drawn[:count]}
     return tuple(item for item in items if item.name not in held_out), tuple(item for item in items if item.name in held_out)
+
+
+def _not_read(root, good, kinds):
+    """What lies in a category and is not read, for the end of a message."""
+    findings = Findings(root)
+    for folder in (f"train/{good}", *(f"test/{kind}" for kind in kinds)):
+        image_files(root / folder, findings)
+    _note_strays(root, good, kinds, findings)
+    return "; ".join(["", *findings.lines()])
 
 
 def _holds_something(folder):

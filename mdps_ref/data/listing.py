@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import os
 import pathlib
 
 from mdps_ref.data.files import SPECIAL, is_special
@@ -61,7 +60,7 @@ def list_images(paths, findings=None):
             own = path.resolve().name if path.is_dir() else path.resolve().parent.name
             groups[index] = [Listed(image.path, f"{own}/{image.name}") for image in group]
     images = [image for group in groups for image in group]
-    if (again := _twice(os.path.abspath(image.path) for image in images)) is not None:
+    if (again := _twice(image.path.parent.resolve() / image.path.name for image in images)) is not None:
         raise InputError(f"{shown(again)}: is given twice, by itself or in a folder; leave one of the paths out")
     if (name := _twice(image.name for image in images)) is not None:
         raise InputError(f"{shown(name)}: is the name of two images; give a folder above both")

@@ -66,7 +66,7 @@ class Config:
     warm_up_steps : int
         How many steps the learning rate rises in, at the start of the training; see `nn.optim.rate_factor`.
     decay_share : float
-        Share of the training, at its end, in which the learning rate falls. If a run is trained further, the rate rises again first.
+        Share of the steps, at the end, in which the learning rate falls. To train further, double the steps, or the rate stays low.
     augment : str
         How the good images are varied in training: names in `data.augment.VARIATIONS`, commas between. "" leaves them as they are. Name
         only what leaves a good image good: mirrored lettering is a defect, and so is a shifted print.

@@ -50,7 +50,8 @@ def check_data(folder, category, weights=None):
 def note_copies(category, digests, findings):
     """Note images of a category that are the same file as another one.
 
-    A test image that was trained on says little. If copies of a training image are held out, the thresholds are too low.
+    A test image that was trained on says little. If copies of a training image are held out, the thresholds are too low. If one file is a
+    good and a defective test image, one of the two labels is wrong.
 
     Parameters
     ----------
@@ -63,14 +64,17 @@ def note_copies(category, digests, findings):
     def digest_of(item):
         return digests[item.path.relative_to(category.root).as_posix()]
 
-    trained = set()
+    trained, tested = set(), set()
     for item in filter(digest_of, category.train):
         if digest_of(item) in trained:
             findings.add("image in train, there more than once", item.path)
         trained.add(digest_of(item))
-    for item in category.test:
+    for item in filter(digest_of, category.test):
         if digest_of(item) in trained:
             findings.add("image in test, in train as well", item.path)
+        if digest_of(item) in tested:
+            findings.add("image in test, there more than once", item.path)
+        tested.add(digest_of(item))
 
 
 def _digests(category):

@@ -144,9 +144,10 @@ def read_images(config, folder, weights=None):
         write_category(root, config.category, seed=config.seed, each=_in_processes, **SYNTHETIC)
     findings = Findings(pathlib.Path(root, config.category))
     category = read_category(root, config.category, findings)
-    _check_strict(config, category, findings)  # before the images are decoded, which may take minutes
+    _check_strict(config, category, findings)  # here and once more before the images are decoded, which may take minutes
     (folder / WORK).mkdir(parents=True, exist_ok=True)  # a data.json beside it is a run's
     note_copies(category, check_data(folder, category, weights), findings)
+    _check_strict(config, category, findings)
     images = _decoded(category, config, folder / WORK, findings)
     for line in told(images, config):
         say(line)

@@ -159,6 +159,13 @@ def test_an_image_that_is_given_twice_is_refused(tmp_path, fails_with):
     for again in ("one", "one/0.png", "one/../one", ""):
         with fails_with("one/0.png", "given twice", "leave one of the paths out"):
             names([tmp_path / "one", tmp_path / again])
+    write_image(tmp_path / "far/away/1.png")
+    write_image(tmp_path / "far/0.png")
+    (tmp_path / "link").symlink_to(tmp_path / "far/away")
+    assert names([tmp_path / "one/0.png", f"{tmp_path}/link/../0.png"]) == [
+        "one/0.png",
+        "far/0.png",
+    ]  # of the link's target, not of the link
 
 
 def test_of_a_category_the_test_images_are_listed(part):

@@ -32,5 +32,10 @@ def test_a_test_image_that_was_trained_on_is_noted(copies_in):
 
 
 def test_a_training_image_that_is_there_more_than_once_is_noted(copies_in):
-    found = copies_in({"train/good/0.png": 0, "train/good/1.png": 0, "train/good/2.png": 0, "test/good/0.png": 4, "test/good/1.png": 4})
+    found = copies_in({"train/good/0.png": 0, "train/good/1.png": 0, "train/good/2.png": 0, "test/good/0.png": 4})
     assert found == {"image in train, there more than once": ["train/good/1.png", "train/good/2.png"]}
+
+
+def test_a_test_image_that_is_there_more_than_once_is_noted(copies_in):
+    found = copies_in({"train/good/0.png": 0, "test/dent/7.png": 4, "test/good/0.png": 4})
+    assert found == {"image in test, there more than once": ["test/good/0.png"]}

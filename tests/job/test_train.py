@@ -227,9 +227,11 @@ def test_loaded_weights_are_the_moving_average_and_training_goes_on_under_its_ow
         train.resume_training(checkpoint, quick_config(train_steps=0), np)
 
 
-def test_training_further_ends_with_the_bytes_of_training_at_once(checkpoint, some_images, quick_config, tmp_path):
-    images, longer = some_images(2), quick_config(train_steps=3)
-    state = train.resume_training(checkpoint, longer, np)
+def test_training_further_at_a_constant_rate_ends_with_the_bytes_of_training_at_once(some_images, quick_config, tmp_path):
+    images = some_images(2)
+    first, longer = (quick_config(train_steps=steps, decay_share=0.0) for steps in (2, 4))
+    train.train(first, images, tmp_path / "first")
+    state = train.resume_training(tmp_path / "first/checkpoint.npz", longer, np)
     train.train(longer, images, tmp_path / "further", np, state)
     train.train(longer, images, tmp_path / "at_once")
     for name in ("checkpoint.npz", "train.csv"):
