@@ -134,11 +134,11 @@ def _files(folder, root, items):
     """The SHA-256 of each image and its mask.  Raises: InputError if one is not what it was in the run in `folder`."""
     known, files = read_json(folder / "data.json"), {}
     for item in items:
-        paths = [path for path in (item.path, item.mask_path) if path]
-        for path in paths:
-            if known.get(path.relative_to(root).as_posix()) != digest(path):
+        found = {path: digest(path) for path in (item.path, item.mask_path) if path}
+        for path, its_digest in found.items():
+            if known.get(path.relative_to(root).as_posix()) != its_digest:
                 raise InputError(f"{shown(path)}: is not what it was in the run in {shown(folder)}; restore it, or run anew")
-        files[_path(item)] = tuple(map(digest, paths))
+        files[_path(item)] = tuple(found.values())
     return files
 
 
@@ -149,10 +149,9 @@ def check_alike(one, other):
         raise InputError(f"{shown(other.folder)}: is a run on {kinds[1]!r}, not on {kinds[0]!r}; compare runs on the same test images")
     for path in sorted(one.files.keys() | other.files.keys()):
         if one.files.get(path) != other.files.get(path):
-            has = one if path in one.files else other
-            both = path in one.files and path in other.files
+            whose, both = other if path in other.files else one, path in one.files and path in other.files
             reason = "or its mask is another file than in the first run" if both else "is a test image of this run alone"
-            raise InputError(f"{shown((other if both else has).folder)}: {shown(path)} {reason}; compare runs on the same test images")
+            raise InputError(f"{shown(whose.folder)}: {shown(path)} {reason}; compare runs on the same test images")
     if one.labels.all() or not one.labels.any():
         kind = "defective" if one.labels.all() else "good"
         raise InputError(f"{shown(one.folder)}: its test images are all {kind}; a comparison needs both kinds")
